@@ -1,0 +1,58 @@
+"""Fit and dissect circuit models of the retina.
+
+The face of the package: the verbs and nouns of the main job, and the three rooms
+``stimuli``, ``models`` and ``analyses``. Everything opens on first use, so that importing
+the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_ROOMS = ("stimuli", "models", "analyses")
+
+_HOMES = {
+    "Circuit": "circuit",
+    "check_circuit": "circuit",
+    "predict": "circuit",
+    "contributions": "contributions",
+    "Secant": "rules",
+    "IntegratedGradients": "rules",
+    "Cell": "targets",
+    "EachCell": "targets",
+    "Population": "targets",
+    "Surprisal": "targets",
+    "Class": "targets",
+    "TopK": "targets",
+    "DirectPursuit": "dictionaries",
+    "PaperSAE": "dictionaries",
+    "fit": "training",
+    "train": "training",
+    "split_blocks": "recordings",
+    "read_nwb": "nwb",
+    "read_stimulus": "nwb",
+    "write_nwb": "nwb",
+    "import_recording": "importers",
+    "save": "store",
+    "open_result": "store",
+    "InputError": "errors",
+    "RecordingError": "errors",
+    "RetinacodecError": "errors",
+}
+
+__all__ = ["__version__", *_ROOMS, *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'retinacodec' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
