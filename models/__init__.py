@@ -2,4 +2,6 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from retinacodec.models.toy import ToyCircuit, exact_contributions
+
+__all__ = ["ToyCircuit", "exact_contributions"]
