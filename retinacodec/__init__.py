@@ -18,7 +18,7 @@ _HOMES = {
     "Circuit": "circuit",
     "check_circuit": "circuit",
     "predict": "circuit",
-    "contributions": "contributions",
+    "contributions": "contribute",
     "Secant": "rules",
     "IntegratedGradients": "rules",
     "Cell": "targets",
