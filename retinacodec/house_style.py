@@ -125,7 +125,7 @@ def style() -> Iterator[None]:
     --------
     >>> with style():
     ...     drawing = figure(width_mm=85, height_mm=40)
-    ...     axis = trace(drawing.subplots(), [0, 1, 2], [0.0, 3.0, 1.0])
+    ...     axis = drawing.subplots()
     >>> [round(float(inches) * 25.4) for inches in drawing.get_size_inches()]
     [85, 40]
     """
