@@ -1,0 +1,260 @@
+"""The publications behind each method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["METHODS", "Reference"]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One publication.
+
+    Parameters
+    ----------
+    key : str
+        Key of the BibTeX entry: first author and year.
+    authors : str
+        ``Family, Given and Family, Given``, as BibTeX has it.
+    title : str
+        Title.
+    year : int
+        Year of publication.
+    venue : str
+        Journal or proceedings.
+    kind : str, default "article"
+        BibTeX kind of entry.
+    where : str, default ""
+        Volume, number and pages as BibTeX fields.
+    doi : str, default ""
+        Digital object identifier.
+    """
+
+    key: str
+    authors: str
+    title: str
+    year: int
+    venue: str
+    kind: str = "article"
+    where: str = ""
+    doi: str = ""
+
+    @property
+    def short(self) -> str:
+        """How a sentence refers to it: ``Melander et al., 2026``."""
+        families = [name.split(",")[0] for name in self.authors.split(" and ")]
+        if len(families) > 2:
+            return f"{families[0]} et al., {self.year}"
+        return f"{' and '.join(families)}, {self.year}"
+
+    def bibtex(self) -> str:
+        """Return the BibTeX entry."""
+        venue = "booktitle" if self.kind == "inproceedings" else "journal"
+        lines = [
+            f"  author = {{{self.authors}}},",
+            f"  title = {{{{{self.title}}}}},",
+            f"  {venue} = {{{self.venue}}},",
+            f"  year = {{{self.year}}},",
+        ]
+        lines += [f"  {field.strip()}," for field in self.where.split(";") if field.strip()]
+        if self.doi:
+            lines.append(f"  doi = {{{self.doi}}},")
+        return "\n".join([f"@{self.kind}{{{self.key},", *lines, "}"])
+
+
+_MELANDER = Reference(
+    "melander2026",
+    "Melander, Joshua Brendan and Alaoui, Zaki and Liu, Shenghua and Ganguli, Surya and "
+    "Baccus, Stephen A.",
+    "Causal Interpretation of Neural Network Computations with Contribution Decomposition",
+    2026,
+    "International Conference on Learning Representations",
+    "inproceedings",
+    "eprint = {2603.06557}; archiveprefix = {arXiv}",
+)
+_SUNDARARAJAN = Reference(
+    "sundararajan2017",
+    "Sundararajan, Mukund and Taly, Ankur and Yan, Qiqi",
+    "Axiomatic Attribution for Deep Networks",
+    2017,
+    "International Conference on Machine Learning",
+    "inproceedings",
+    "pages = {3319--3328}",
+)
+_DHAMDHERE = Reference(
+    "dhamdhere2019",
+    "Dhamdhere, Kedar and Sundararajan, Mukund and Yan, Qiqi",
+    "How Important Is a Neuron?",
+    2019,
+    "International Conference on Learning Representations",
+    "inproceedings",
+)
+_SHRIKUMAR = Reference(
+    "shrikumar2017",
+    "Shrikumar, Avanti and Greenside, Peyton and Kundaje, Anshul",
+    "Learning Important Features Through Propagating Activation Differences",
+    2017,
+    "International Conference on Machine Learning",
+    "inproceedings",
+    "pages = {3145--3153}",
+)
+_PATI = Reference(
+    "pati1993",
+    "Pati, Y. C. and Rezaiifar, R. and Krishnaprasad, P. S.",
+    "Orthogonal Matching Pursuit: Recursive Function Approximation with Applications to Wavelet "
+    "Decomposition",
+    1993,
+    "Asilomar Conference on Signals, Systems and Computers",
+    "inproceedings",
+    "pages = {40--44}",
+    "10.1109/ACSSC.1993.342465",
+)
+_CICHOCKI = Reference(
+    "cichocki2009",
+    "Cichocki, Andrzej and Phan, Anh-Huy",
+    "Fast Local Algorithms for Large Scale Nonnegative Matrix and Tensor Factorizations",
+    2009,
+    "IEICE Transactions on Fundamentals of Electronics, Communications and Computer Sciences",
+    where="volume = {E92-A}; number = {3}; pages = {708--721}",
+    doi="10.1587/transfun.E92.A.708",
+)
+_MCINTOSH = Reference(
+    "mcintosh2016",
+    "McIntosh, Lane T. and Maheswaranathan, Niru and Nayebi, Aran and Ganguli, Surya and "
+    "Baccus, Stephen A.",
+    "Deep Learning Models of the Retinal Response to Natural Scenes",
+    2016,
+    "Advances in Neural Information Processing Systems",
+    "inproceedings",
+    "volume = {29}; pages = {1369--1377}",
+)
+_MAHESWARANATHAN = Reference(
+    "maheswaranathan2023",
+    "Maheswaranathan, Niru and McIntosh, Lane T. and Tanaka, Hidenori and Grant, Satchel and "
+    "Kastner, David B. and Melander, Joshua B. and Nayebi, Aran and Brezovec, Luke E. and "
+    "Wang, Julia H. and Ganguli, Surya and Baccus, Stephen A.",
+    "Interpreting the Retinal Neural Code for Natural Scenes: From Computations to Neurons",
+    2023,
+    "Neuron",
+    where="volume = {111}; number = {17}; pages = {2742--2755}",
+    doi="10.1016/j.neuron.2023.06.007",
+)
+_TANAKA = Reference(
+    "tanaka2019",
+    "Tanaka, Hidenori and Nayebi, Aran and Maheswaranathan, Niru and McIntosh, Lane and "
+    "Baccus, Stephen A. and Ganguli, Surya",
+    "From Deep Learning to Mechanistic Understanding in Neuroscience: The Structure of Retinal "
+    "Prediction",
+    2019,
+    "Advances in Neural Information Processing Systems",
+    "inproceedings",
+    "volume = {32}",
+)
+_CHICHILNISKY = Reference(
+    "chichilnisky2001",
+    "Chichilnisky, E. J.",
+    "A Simple White Noise Analysis of Neuronal Light Responses",
+    2001,
+    "Network: Computation in Neural Systems",
+    where="volume = {12}; number = {2}; pages = {199--213}",
+)
+_SCHWARTZ = Reference(
+    "schwartz2006",
+    "Schwartz, Odelia and Pillow, Jonathan W. and Rust, Nicole C. and Simoncelli, Eero P.",
+    "Spike-Triggered Neural Characterization",
+    2006,
+    "Journal of Vision",
+    where="volume = {6}; number = {4}; pages = {484--507}",
+    doi="10.1167/6.4.13",
+)
+_SCHOPPE = Reference(
+    "schoppe2016",
+    "Schoppe, Oliver and Harper, Nicol S. and Willmore, Ben D. B. and King, Andrew J. and "
+    "Schnupp, Jan W. H.",
+    "Measuring the Performance of Neural Models",
+    2016,
+    "Frontiers in Computational Neuroscience",
+    where="volume = {10}; pages = {10}",
+    doi="10.3389/fncom.2016.00010",
+)
+_KUNSCH = Reference(
+    "kunsch1989",
+    'K{\\"u}nsch, Hans R.',
+    "The Jackknife and the Bootstrap for General Stationary Observations",
+    1989,
+    "The Annals of Statistics",
+    where="volume = {17}; number = {3}; pages = {1217--1241}",
+    doi="10.1214/aos/1176347265",
+)
+_OLVECZKY = Reference(
+    "olveczky2003",
+    '{\\"O}lveczky, Bence P. and Baccus, Stephen A. and Meister, Markus',
+    "Segregation of Object and Background Motion in the Retina",
+    2003,
+    "Nature",
+    where="volume = {423}; pages = {401--408}",
+    doi="10.1038/nature01652",
+)
+_CLARK = Reference(
+    "clark2013",
+    "Clark, Damon A. and Benichou, Raphael and Meister, Markus and Azeredo da Silveira, Rava",
+    "Dynamical Adaptation in Photoreceptors",
+    2013,
+    "PLoS Computational Biology",
+    where="volume = {9}; number = {11}; pages = {e1003289}",
+    doi="10.1371/journal.pcbi.1003289",
+)
+_ROUSSEEUW = Reference(
+    "rousseeuw1987",
+    "Rousseeuw, Peter J.",
+    "Silhouettes: A Graphical Aid to the Interpretation and Validation of Cluster Analysis",
+    1987,
+    "Journal of Computational and Applied Mathematics",
+    where="volume = {20}; pages = {53--65}",
+    doi="10.1016/0377-0427(87)90125-7",
+)
+_MU = Reference(
+    "mu2020",
+    "Mu, Jesse and Andreas, Jacob",
+    "Compositional Explanations of Neurons",
+    2020,
+    "Advances in Neural Information Processing Systems",
+    "inproceedings",
+    "volume = {33}",
+)
+_RUEBEL = Reference(
+    "rubel2022",
+    'R{\\"u}bel, Oliver and Tritt, Andrew and Ly, Ryan and Dichter, Benjamin K. and others',
+    "The Neurodata Without Borders Ecosystem for Neurophysiological Data Science",
+    2022,
+    "eLife",
+    where="volume = {11}; pages = {e78362}",
+    doi="10.7554/eLife.78362",
+)
+
+METHODS: Mapping[str, tuple[Reference, ...]] = {
+    "contributions": (_MELANDER,),
+    "surprisal": (_MELANDER,),
+    "find_modes": (_MELANDER,),
+    "dynamic_fields": (_MELANDER, _MAHESWARANATHAN),
+    "integrated_gradients": (_SUNDARARAJAN, _DHAMDHERE),
+    "secant": (_SHRIKUMAR, _SUNDARARAJAN),
+    "paper_sae": (_MELANDER,),
+    "direct_pursuit": (_PATI, _CICHOCKI),
+    "deep_retina": (_MCINTOSH, _MAHESWARANATHAN),
+    "cell_contributions": (_TANAKA,),
+    "interneurons": (_MAHESWARANATHAN,),
+    "linear_nonlinear": (_CHICHILNISKY,),
+    "sta": (_CHICHILNISKY,),
+    "stc": (_SCHWARTZ,),
+    "cc_norm": (_SCHOPPE,),
+    "block_bootstrap": (_KUNSCH,),
+    "circuit_retina": (_CLARK, _OLVECZKY),
+    "object_motion": (_OLVECZKY,),
+    "clusters": (_ROUSSEEUW,),
+    "explain": (_MU,),
+    "read_nwb": (_RUEBEL,),
+}
+"""Publications of each method; a class counts under its name, ``PaperSAE`` as ``paper_sae``."""
