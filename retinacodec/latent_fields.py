@@ -1,0 +1,204 @@
+"""Receptive fields kept as gradients at the first convolution's output, projected on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import xarray as xr
+from torch import Tensor
+
+from retinacodec.errors import InputError
+from retinacodec.first_layer import Filters
+from retinacodec.separable import describe, separate
+
+__all__ = ["LatentFields"]
+
+Array = npt.NDArray[Any]
+
+_BATCH = 64  # fields projected at a time: bounds the memory of the work in hand
+
+
+@dataclass(frozen=True)
+class LatentFields:
+    """Instantaneous receptive fields of cells at frames, stored small.
+
+    Every field is kept as the gradient of the cell's rate with respect to the output of the
+    model's first convolution, a tenth of the size of the field, and turned into the field when
+    it is asked for. Means and inner products of fields need no field at all.
+
+    Parameters
+    ----------
+    latent : xarray.DataArray (time, cell, channel, y, x)
+        Gradients at the layer, Hz per unit of its output.
+    rate : xarray.DataArray (time, cell)
+        Rate of each cell at the same frames, Hz.
+    filters : Filters
+        The map from a stimulus window to the layer.
+    lag, y, x : xarray.DataArray
+        Axes of the fields: s before (negative) the frame on screen in the response bin, and um.
+
+    Notes
+    -----
+    ``dr/dx = W^T dr/dz`` with ``z = W x + b`` the layer's output, exact as long as the rate
+    depends on the stimulus through ``z`` alone, which `latent_fields` verifies.
+
+    References
+    ----------
+    .. [1] Melander et al., ICLR 2026, Figure 8 (instantaneous receptive fields); Maheswaranathan
+       et al., Neuron 111, 2742 (2023).
+    """
+
+    latent: xr.DataArray
+    rate: xr.DataArray
+    filters: Filters
+    lag: xr.DataArray
+    y: xr.DataArray
+    x: xr.DataArray
+
+    def select(self, *, time: Any = None, cell: Any = None) -> LatentFields:
+        """Return the fields of some frames and cells.
+
+        Parameters
+        ----------
+        time, cell : array_like or slice, optional
+            Positions or a mask; all if left out.
+
+        Returns
+        -------
+        LatentFields
+            The selection.
+        """
+        chosen = {
+            dim: index if isinstance(index, slice) else np.atleast_1d(np.asarray(index))
+            for dim, index in (("time", time), ("cell", cell))
+            if index is not None
+        }
+        return replace(self, latent=self.latent.isel(chosen), rate=self.rate.isel(chosen))
+
+    def project(self, *, budget_gb: float = 2.0) -> xr.DataArray:
+        """Return the receptive fields themselves.
+
+        Parameters
+        ----------
+        budget_gb : float, default 2.0
+            Largest result, GB.
+
+        Returns
+        -------
+        xarray.DataArray (time, cell, lag, y, x)
+            Fields, Hz per unit contrast.
+
+        Raises
+        ------
+        InputError
+            If the fields would be larger than the budget.
+        """
+        each = self.lag.size * self.y.size * self.x.size * self.latent.dtype.itemsize
+        need = self.rate.size * each / 1e9
+        if need > budget_gb:
+            raise InputError(
+                f"project: {self.rate.size} fields need {need:.2f} GB, the budget is "
+                f"{budget_gb:g} GB; select fewer frames or cells, or use separable() or mean()"
+            )
+        return self._fields(self.latent)
+
+    def mean(self, weights: xr.DataArray | npt.ArrayLike | None = None) -> xr.DataArray:
+        """Return the weighted mean field of a set of frames, or of many sets at once.
+
+        Parameters
+        ----------
+        weights : xarray.DataArray (time[, cell][, ...]) or array_like (time[, cell]), optional
+            Weight or mask of each frame, at least 0; every frame counts once if left out. Any
+            other dimension, such as ``mode``, stands for separate sets.
+
+        Returns
+        -------
+        xarray.DataArray ([...,] cell, lag, y, x)
+            Mean fields, Hz per unit contrast; NaN where the weights of a set are all 0.
+
+        Notes
+        -----
+        The mean of projections is the projection of the mean, so that a set costs one projection.
+        """
+        if weights is None:
+            weights = np.ones(self.latent.sizes["time"])
+        if not isinstance(weights, xr.DataArray):
+            values = np.asarray(weights)
+            weights = xr.DataArray(values, dims=("time", "cell")[: values.ndim])
+        weights = weights.astype(self.latent.dtype)
+        total = weights.sum("time")
+        mean = xr.dot(
+            self.latent.drop_vars("time"), weights.drop_vars("time", errors="ignore"), dim="time"
+        ) / total.where(total > 0)
+        return self._fields(mean.transpose(..., "cell", "channel", "y", "x"))
+
+    def separable(self) -> xr.Dataset:
+        """Return the separable form of every field, without keeping the fields.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``spatial`` (time, cell, y, x) in Hz per unit contrast, ``temporal`` (time, cell,
+            lag), ``separability`` and ``gain`` (time, cell); see
+            `retinacodec.separable.separable`.
+        """
+        parts = []
+        for latent in self._tensors(self.latent):
+            fields = self.filters.project(latent)
+            parts.append((*separate(fields), torch.linalg.vector_norm(fields.flatten(1), dim=1)))
+        columns = [torch.cat(column) for column in zip(*parts, strict=True)]
+        return describe(self._like(self.latent), *columns)
+
+    def cosines(self) -> xr.DataArray:
+        """Return the cosine between the fields of every two frames of a cell.
+
+        Returns
+        -------
+        xarray.DataArray (cell, time, other_time)
+            Cosines of the whole space-time fields, -1 to 1; NaN where a field is zero.
+        """
+        cells = []
+        for position in range(self.latent.sizes["cell"]):
+            rows = self._tensors(self.latent.isel(cell=[position]))
+            vectors = torch.cat([self.filters.features(row) for row in rows])
+            norms = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+            unit = vectors / torch.where(norms > 0, norms, torch.nan)
+            cells.append((unit @ unit.mT).numpy())
+        coords = dict(self.rate.coords)
+        coords["other_time"] = ("other_time", self.rate["time"].values, self.rate["time"].attrs)
+        return xr.DataArray(
+            np.stack(cells),
+            dims=("cell", "time", "other_time"),
+            coords=coords,
+            name="cosine",
+            attrs={"units": "1", "long_name": "cosine of instantaneous receptive fields"},
+        )
+
+    def _fields(self, latent: xr.DataArray) -> xr.DataArray:
+        """Project latents (..., channel, y, x) into fields (..., lag, y, x)."""
+        like = self._like(latent)
+        values = torch.cat([self.filters.project(part) for part in self._tensors(latent)])
+        return like.copy(data=values.numpy().reshape(like.shape))
+
+    def _tensors(self, latent: xr.DataArray) -> Iterator[Tensor]:
+        """Yield latents (..., channel, y, x) as tensors (batch, channel, y, x)."""
+        flat = latent.values.reshape(-1, *latent.shape[-3:])
+        yield from torch.from_numpy(flat).split(_BATCH)
+
+    def _like(self, latent: xr.DataArray) -> xr.DataArray:
+        """Return the frame of the fields (..., lag, y, x) of latents, without values."""
+        outer = latent.isel(channel=0, y=0, x=0, drop=True)
+        axes = {"lag": self.lag, "y": self.y, "x": self.x}
+        shape = (*outer.shape, *(axis.size for axis in axes.values()))
+        return xr.DataArray(
+            np.broadcast_to(np.zeros((), dtype=latent.dtype), shape),
+            dims=(*outer.dims, *axes),
+            coords={**outer.coords, **axes},
+            name="field",
+            attrs={"units": "Hz", "long_name": "rate change per unit contrast"},
+        )
