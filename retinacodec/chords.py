@@ -19,6 +19,7 @@ __all__ = [
     "einsum_product",
     "layer_norm",
     "log_softmax",
+    "log_sum_exp",
     "matmul_product",
     "max_pool",
     "product",
@@ -26,7 +27,18 @@ __all__ = [
 ]
 
 Function = Callable[[Tensor], Tensor]
-_SMALL = 1e-5
+_KINK = 1e-5
+
+
+def _small(change: Tensor, values: Tensor, kinked: bool) -> Tensor:
+    """Return where the derivative at the midpoint is more accurate than the chord.
+
+    The chord of a change d loses ``eps / d`` to rounding, the derivative at the midpoint of a
+    smooth function ``d**2 / 24``: equal at ``d = (24 eps)**(1/3)``. Across a kink only the
+    chord is right, so there the derivative is kept for changes that are all rounding.
+    """
+    limit = _KINK if kinked else (24 * torch.finfo(values.dtype).eps) ** (1 / 3)
+    return change.abs() < limit * (1 + values.abs())
 
 
 def previous(values: Tensor, points: int) -> Tensor:
@@ -44,11 +56,11 @@ class _Chord(torch.autograd.Function):
     """An element-wise function that passes gradients with its chord slope."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, function: Function, points: int) -> Tensor:
+    def forward(ctx: Any, values: Tensor, function: Function, points: int, kinked: bool) -> Tensor:
         out = function(values)
         before, out_before = previous(values, points), previous(out, points)
         change = values - before
-        small = change.abs() < _SMALL * (1 + values.abs())
+        small = _small(change, values, kinked)
         slope = (out - out_before) / change.masked_fill(small, 1)
         if bool(small.any()):
             middle = (values[small] + before[small]) / 2
@@ -57,12 +69,12 @@ class _Chord(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         (slope,) = ctx.saved_tensors
-        return gradients[0] * slope, None, None
+        return gradients[0] * slope, None, None, None
 
 
-def chord(function: Function, values: Tensor, points: int) -> Tensor:
+def chord(function: Function, values: Tensor, points: int, *, kinked: bool = False) -> Tensor:
     """Apply an element-wise function whose backward uses the chord of each interval.
 
     Parameters
@@ -73,16 +85,18 @@ def chord(function: Function, values: Tensor, points: int) -> Tensor:
         Paths of ``points`` consecutive rows each.
     points : int
         Rows of a path.
+    kinked : bool, default False
+        Whether the slope of the function jumps somewhere.
 
     Returns
     -------
     torch.Tensor (rows, ...)
         Values of the function; slopes are ``(f(z_k) - f(z_{k-1})) / (z_k - z_{k-1})``, and
-        ``f'`` at the midpoint where the change is below 1e-5 of the value.
+        ``f'`` at the midpoint where the change is so small that this is more accurate.
     """
     if not values.requires_grad:
         return function(values)
-    return _Chord.apply(values, function, points)
+    return _Chord.apply(values, function, points, kinked)
 
 
 class _Bilinear(torch.autograd.Function):
@@ -172,26 +186,58 @@ def max_pool(values: Tensor, options: dict[str, Any], points: int) -> Tensor:
     return _MaxPool.apply(values, options, points)
 
 
-def _path_max(values: Tensor, dim: int, points: int) -> Tensor:
-    """Return the maximum along a dimension and over the whole path, one for every row."""
-    top = values.detach().amax(dim, keepdim=True)
-    shape = top.shape
-    paths = top.reshape(-1, points, *shape[1:]).amax(1, keepdim=True)
-    return paths.expand(-1, points, *shape[1:]).reshape(shape)
+class _LogSumExp(torch.autograd.Function):
+    """Log of a sum of powers; each term's factor is a chord of log times a chord of exp."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, dim: int, points: int) -> Tensor:
+        out = values.logsumexp(dim, keepdim=True)
+        before, out_before = previous(values, points), previous(out, points)
+        # A shift shared by the two ends of an interval cancels; with the larger one every
+        # power is at most 1 and no sum of the two is lost, however far apart they are.
+        shift = torch.maximum(values, before).amax(dim, keepdim=True)
+        powers, powers_before = (values - shift).exp(), (before - shift).exp()
+        change = values - before
+        small = _small(change, values, kinked=False)
+        slope = (powers - powers_before) / change.masked_fill(small, 1)
+        slope = torch.where(small, ((values + before) / 2 - shift).exp(), slope)
+        total, total_before = (part.sum(dim, keepdim=True) for part in (powers, powers_before))
+        log_slope = _log_chord(total, total_before, out - out_before)
+        ctx.save_for_backward(slope * log_slope)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (slope,) = ctx.saved_tensors
+        return gradients[0] * slope, None, None
 
 
-def softmax(values: Tensor, dim: int, points: int) -> Tensor:
-    """Softmax as chord of exp, chord of the reciprocal of the sum, and their product."""
-    powers = chord(torch.exp, values - _path_max(values, dim, points), points)
-    scale = chord(torch.reciprocal, powers.sum(dim, keepdim=True), points)
-    return product(powers, scale.expand_as(powers), points)
+def _log_chord(after: Tensor, before: Tensor, log_ratio: Tensor) -> Tensor:
+    """Return ``log(after / before) / (after - before)``, by series where the two are close."""
+    gain = after - before
+    share = gain / (after + before)
+    near = share.abs() < 0.1
+    # log(after / before) = 2 artanh(share), and artanh(s) / s is a short even series.
+    square = torch.where(near, share, 0) ** 2
+    series = 1 + square / 3 + square**2 / 5 + square**3 / 7 + square**4 / 9 + square**5 / 11
+    return torch.where(near, 2 * series / (after + before), log_ratio / gain.masked_fill(near, 1))
+
+
+def log_sum_exp(values: Tensor, dim: int, points: int) -> Tensor:
+    """Return the log of the sum of powers along a dimension, which is kept with size 1."""
+    if not values.requires_grad:
+        return values.logsumexp(dim, keepdim=True)
+    return _LogSumExp.apply(values, dim, points)
 
 
 def log_softmax(values: Tensor, dim: int, points: int) -> Tensor:
-    """Log-softmax as the shifted values less the chord of the log of the sum of powers."""
-    shifted = values - _path_max(values, dim, points)
-    total = chord(torch.exp, shifted, points).sum(dim, keepdim=True)
-    return shifted - chord(torch.log, total, points)
+    """Log-softmax: the values less the log of the sum of their powers."""
+    return values - log_sum_exp(values, dim, points)
+
+
+def softmax(values: Tensor, dim: int, points: int) -> Tensor:
+    """Softmax: the chord of exp of the log-softmax."""
+    return chord(torch.exp, log_softmax(values, dim, points), points)
 
 
 def layer_norm(

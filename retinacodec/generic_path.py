@@ -100,6 +100,9 @@ class GenericPath:
 
     def _collect(self, taps: Taps, score: Tensor, weights: Tensor, points: int) -> dict[str, Array]:
         """Differentiate each target and reduce each layer, one target at a time."""
+        for layer in self.circuit.layers:
+            if not taps[layer]:
+                raise InputError(f"layer {layer!r} was not called while the model ran; tap another")
         tensors = [tensor for layer in self.circuit.layers for tensor in taps[layer]]
         rows: dict[str, list[Array]] = {}
         for number in range(score.shape[-1]):
@@ -114,7 +117,7 @@ class GenericPath:
             )
             for layer in self.circuit.layers:
                 calls = [(tensor.detach(), next(slopes)) for tensor in taps[layer]]
-                for key, values in self._reduce(layer, calls, points).items():
+                for key, values in self._reduce(calls, points).items():
                     rows.setdefault(f"{layer}/{key}", []).append(values)
         stacked = {key: np.stack(values, axis=1) for key, values in rows.items()}
         for layer in self.circuit.layers:
@@ -123,11 +126,9 @@ class GenericPath:
         return stacked
 
     def _reduce(
-        self, layer: str, calls: Sequence[tuple[Tensor, Tensor | None]], points: int
+        self, calls: Sequence[tuple[Tensor, Tensor | None]], points: int
     ) -> dict[str, Array]:
         """Return the split and summed contribution of a layer, over all its calls."""
-        if not calls:
-            raise InputError(f"layer {layer!r} was not called while the model ran; tap another")
         found: dict[str, Array] = {}
         for values, slope in calls:
             activation = values.unflatten(0, (-1, points))

@@ -48,6 +48,13 @@ _ELEMENTWISE = frozenset(
     """.split()
 )
 
+_KINKED = frozenset(
+    """
+    relu relu6 leaky_relu celu selu elu hardtanh hardswish hardsigmoid softshrink hardshrink
+    threshold abs absolute clamp clip clamp_min clamp_max sign
+    """.split()
+)
+
 _PRODUCTS = frozenset("mul multiply __mul__ __rmul__ __imul__".split())
 _MATRIX_PRODUCTS = frozenset("matmul __matmul__ __rmatmul__ bmm mm".split())
 _QUOTIENTS = frozenset("div divide true_divide __truediv__ __itruediv__".split())
@@ -140,7 +147,9 @@ class SecantMode(TorchFunctionMode):
         plain = getattr(F, name, None) or getattr(torch, name, None) or func
         if name in ("relu", "relu6", "elu", "celu", "selu", "silu", "mish", "leaky_relu"):
             rest = tuple(value for value in rest if not isinstance(value, bool))
-        return chords.chord(lambda z: plain(z, *rest, **options), values, self.points)
+        return chords.chord(
+            lambda z: plain(z, *rest, **options), values, self.points, kinked=name in _KINKED
+        )
 
     def _only_in_eval(
         self, name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -189,7 +198,7 @@ class SecantMode(TorchFunctionMode):
     def _larger(self, func: Any, a: Any, b: Any = None, *rest: Any, **kwargs: Any) -> Any:
         if not isinstance(b, Tensor) or rest or kwargs:
             raise InputError("secant: a maximum along an axis has no exact factor; use max-pooling")
-        lead = chords.chord(torch.relu, a - b, self.points)
+        lead = chords.chord(torch.relu, a - b, self.points, kinked=True)
         return b + lead if func.__name__ in ("max", "maximum") else a - lead
 
     def _softmax(self, func: Any, input: Tensor, dim: int = -1, *_: Any, **__: Any) -> Tensor:
@@ -200,7 +209,7 @@ class SecantMode(TorchFunctionMode):
 
     def _logsumexp(self, func: Any, input: Tensor, dim: int, keepdim: bool = False) -> Tensor:
         axis = _axis(dim, input)
-        out = (input - chords.log_softmax(input, axis, self.points)).narrow(axis, 0, 1)
+        out = chords.log_sum_exp(input, axis, self.points)
         return out if keepdim else out.squeeze(axis)
 
     def _layer_norm(

@@ -1,0 +1,131 @@
+"""A circuit checks its model, cuts a movie into windows and leaves the model as it was."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from retinacodec.circuit import Circuit, check_circuit, evaluating, predict
+from retinacodec.devices import resolve_device
+from retinacodec.errors import InputError
+from retinacodec.models import ToyCircuit
+from retinacodec.schema import make_stimulus
+
+
+def noise(frames=12, size=(3, 3), seed=0):
+    values = np.random.default_rng(seed).normal(size=(frames, *size))
+    return make_stimulus(values, frame_rate=60, pixel_um=50, name="noise", seed=seed)
+
+
+class Last(nn.Module):
+    """Rate of each cell = the newest frame's pixels, so that windows can be read off."""
+
+    history = 3
+
+    def __init__(self, latency=0):
+        super().__init__()
+        self.latency = latency
+        self.here = nn.Identity()
+
+    def forward(self, x):
+        return self.here(x[:, -1].flatten(1))
+
+
+def test_window_ends_with_the_frame_on_screen():
+    movie = noise()
+    rate = predict(Circuit(Last(), ["here"]), movie)
+    assert rate["time"].values[0] == movie["time"].values[2]
+    shown = movie["contrast"].values[2:].reshape(10, 9)
+    np.testing.assert_array_equal(rate.values, shown)
+
+
+def test_latency_shifts_the_window_back():
+    movie = noise()
+    circuit = Circuit(Last(latency=1), ["here"])
+    rate = predict(circuit, movie)
+    assert circuit.first_frame == 3
+    np.testing.assert_array_equal(rate.values, movie["contrast"].values[2:-1].reshape(9, 9))
+
+
+def test_prediction_does_not_depend_on_batches():
+    movie, circuit = noise(40), Circuit(ToyCircuit(), ["relu1"])
+    whole, single = predict(circuit, movie, batch=64), predict(circuit, movie, batch=1)
+    np.testing.assert_allclose(whole.values, single.values, atol=1e-6)
+
+
+def test_movie_shorter_than_the_history_is_refused():
+    with pytest.raises(InputError, match="more than 2 frames"):
+        predict(Circuit(ToyCircuit(), ["relu1"]), noise(2))
+
+
+def test_movie_of_another_size_is_refused():
+    with pytest.raises(InputError, match=r"frames of \(3, 3\) pixels"):
+        predict(Circuit(ToyCircuit(), ["relu1"]), noise(size=(4, 4)))
+
+
+def test_unknown_layer_is_refused_with_a_suggestion():
+    with pytest.raises(InputError, match="did you mean 'relu1'"):
+        Circuit(ToyCircuit(), ["relu11"])
+
+
+def test_missing_history_and_double_layer_are_refused_together():
+    with pytest.raises(InputError, match=r"history.*named twice"):
+        Circuit(nn.Sequential(nn.Identity()), ["0", "0"])
+
+
+def test_names_must_fit_the_outputs():
+    circuit = Circuit(ToyCircuit(), ["relu1"], outputs=["a"])
+    with pytest.raises(InputError, match="2 outputs but 1 names"):
+        predict(circuit, noise())
+
+
+def test_contract_finds_dropout_that_ignores_eval():
+    class Noisy(nn.Module):
+        history = 2
+
+        def forward(self, x):
+            return x.flatten(1) + torch.rand(1)
+
+    with pytest.raises(InputError, match="two calls on one input differ"):
+        check_circuit(Circuit(Noisy(), []), (2, 2))
+
+
+def test_contract_finds_a_batch_that_mixes():
+    class Mixed(nn.Module):
+        history = 2
+
+        def forward(self, x):
+            return (x - x.mean(0)).flatten(1)
+
+    with pytest.raises(InputError, match="depends on the others"):
+        check_circuit(Circuit(Mixed(), []), (2, 2))
+
+
+def test_contract_passes_the_toy():
+    circuit = Circuit(ToyCircuit(), ["relu1"])
+    assert check_circuit(circuit, (3, 3)) is circuit
+
+
+def test_model_is_left_as_it_was_even_after_an_error():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Dropout())
+    model[0].weight.requires_grad_(False)
+    model[1].eval()
+    with pytest.raises(RuntimeError), evaluating(model):
+        assert not model.training
+        raise RuntimeError
+    assert model.training
+    assert not model[1].training
+    assert not model[0].weight.requires_grad
+    assert model[0].bias.requires_grad
+
+
+def test_absent_gpu_is_an_error():
+    if torch.cuda.is_available():
+        pytest.skip("a CUDA device is here")
+    with pytest.raises(InputError, match="no CUDA device"):
+        resolve_device("cuda", nn.Linear(1, 1))
+    with pytest.raises(InputError, match="expected 'auto'"):
+        resolve_device("gpu", nn.Linear(1, 1))
+    assert resolve_device("auto", nn.Linear(1, 1)).type == "cpu"
