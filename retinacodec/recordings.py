@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -275,11 +276,9 @@ def _per_cell(
     obs_intervals: ArrayLike | Sequence[ArrayLike], cells: int
 ) -> list[NDArray[np.float64]]:
     """Give each cell its own (interval, 2) array."""
-    if isinstance(obs_intervals, np.ndarray) and obs_intervals.ndim == 2:
-        each = [obs_intervals] * cells
-    else:
-        given: list[ArrayLike] = list(obs_intervals)  # type: ignore[arg-type]
-        each = [obs_intervals] * cells if given and np.ndim(given[0]) == 1 else given  # type: ignore[list-item]
+    given: list[Any] = list(obs_intervals)  # type: ignore[arg-type]
+    shared = bool(given) and np.ndim(given[0]) == 1
+    each: list[Any] = [np.asarray(given)] * cells if shared else given
     problems = Problems()
     problems.require(
         len(each) == cells, f"expected one array for each of {cells} cells, got {len(each)}"

@@ -1,0 +1,201 @@
+"""What an HDF5 file must not do before it is read: reach outside itself, claim absurd sizes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from retinacodec.errors import InputError, RecordingError, RetinacodecError
+
+__all__ = ["Limits", "open_hdf5", "scan"]
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a file may hold before it is refused.
+
+    Parameters
+    ----------
+    objects : int, default 200_000
+        Groups and datasets in the file.
+    expansion : float, default 300
+        Declared over stored size of a dataset above `expanded_bytes`; honest gzip of pictures
+        stays below about 30.
+    expanded_bytes : int, default 2 GiB
+        Datasets declared smaller than this may expand by any factor.
+    unwritten_bytes : int, default 64 MiB
+        Largest declared size of a dataset of which nothing is stored.
+    """
+
+    objects: int = 200_000
+    expansion: float = 300.0
+    expanded_bytes: int = 2 << 30
+    unwritten_bytes: int = 64 << 20
+
+
+def scan(path: str | Path, limits: Limits | None = None) -> list[str]:
+    """Return everything in an HDF5 file that reaches outside it or claims absurd sizes.
+
+    Parameters
+    ----------
+    path : str or Path
+        An HDF5 file.
+    limits : Limits, optional
+        What is absurd; by default ``Limits()``.
+
+    Returns
+    -------
+    list of str
+        One line for each finding; empty for a harmless file.
+
+    Notes
+    -----
+    The file is walked link by link and no data are read. External links, virtual datasets and
+    datasets with external raw storage would let a file show the bytes of any other file on the
+    machine as if they were its own. Soft links are not followed: inside one file they lead to
+    objects that the walk meets anyway.
+    """
+    with h5py.File(path, "r", locking=False) as file:
+        return list(_findings(file, limits or Limits()))
+
+
+@contextmanager
+def open_hdf5(path: str | Path, limits: Limits | None = None) -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading once it has passed the scan; all failures say what to do.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    limits : Limits, optional
+        What the scan refuses; by default ``Limits()``.
+
+    Yields
+    ------
+    h5py.File
+        The open file, closed at the end of the ``with`` block.
+
+    Raises
+    ------
+    RecordingError
+        If the file is missing, empty, cut short, not HDF5 or unsafe, and in place of every
+        unexpected error inside the block, with that error as its cause.
+    """
+    source = Path(path)
+    _check_outside(source)
+    try:
+        with h5py.File(source, "r", locking=False) as file:
+            found = list(_findings(file, limits or Limits()))
+            if found:
+                more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+                raise RecordingError(
+                    source,
+                    "unsafe: " + "; ".join(found[:3]) + more,
+                    "ask for a self-contained copy (h5repack makes one)",
+                )
+            yield file
+    except RecordingError:
+        raise
+    except InputError as error:
+        raise RecordingError(source, str(error)) from error
+    except RetinacodecError:
+        raise
+    except MemoryError as error:
+        raise RecordingError(
+            source, "does not fit into memory", "read a part of it (frames=, crop=)"
+        ) from error
+    except Exception as error:
+        raise RecordingError(source, *_explained(error)) from error
+
+
+def _check_outside(path: Path) -> None:
+    """Raise for whatever can be seen of a file without opening it as HDF5."""
+    if path.is_dir():
+        zarr = any((path / name).exists() for name in (".zgroup", "zarr.json"))
+        raise RecordingError(
+            path,
+            "is a folder" + (" (a Zarr store)" if zarr else ""),
+            "export it to one HDF5 file" if zarr else "give the file in it",
+        )
+    if not path.exists():
+        raise RecordingError(path, "no such file")
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as raw:
+            places = [0] + [1 << power for power in range(9, 21)]
+            signed = any(_signature_at(raw, place) for place in places if place < size)
+    except OSError as error:
+        raise RecordingError(path, f"cannot be opened: {error.strerror}") from error
+    if size == 0:
+        raise RecordingError(path, "is empty (0 bytes)", "copy or download it again")
+    if not signed:
+        raise RecordingError(path, "is not an HDF5 or NWB file")
+
+
+def _signature_at(raw: Any, place: int) -> bool:
+    raw.seek(place)
+    return bool(raw.read(len(_SIGNATURE)) == _SIGNATURE)
+
+
+def _explained(error: Exception) -> tuple[str, str]:
+    """Turn an error of the HDF5 library into what is wrong and what to do."""
+    text = " ".join(str(error).split())
+    ends = re.search(r"eof = (\d+).*stored_eof = (\d+)", text)
+    if ends:
+        have, whole = (int(size) / 1e6 for size in ends.groups())
+        return f"is incomplete ({have:.3g} of {whole:.3g} MB)", "copy or download it again"
+    if "filter" in text.lower():
+        return f"holds data in a compression that is not installed here ({text})", (
+            "install hdf5plugin, or rewrite it with gzip (h5repack -f GZIP=4)"
+        )
+    return f"cannot be read: {type(error).__name__}: {text[:200]}", "it may be damaged"
+
+
+def _findings(file: h5py.File, limits: Limits) -> Iterator[str]:
+    count, seen, stack = 0, {h5py.h5o.get_info(file.id).addr}, [("", file["/"])]
+    while stack:
+        where, group = stack.pop()
+        for key in group:
+            name = f"{where}/{key}"
+            count += 1
+            if count > limits.objects:
+                yield f"more than {limits.objects} objects"
+                return
+            link = group.get(key, getlink=True)
+            if isinstance(link, h5py.ExternalLink):
+                yield f"{name} links to another file ({link.filename})"
+            if not isinstance(link, h5py.HardLink):
+                continue
+            thing = group[key]
+            address = h5py.h5o.get_info(thing.id).addr
+            if address in seen:  # hard links may form cycles
+                continue
+            seen.add(address)
+            if isinstance(thing, h5py.Group):
+                stack.append((name, thing))
+            elif isinstance(thing, h5py.Dataset):
+                yield from _about_dataset(name, thing, limits)
+
+
+def _about_dataset(name: str, dataset: h5py.Dataset, limits: Limits) -> Iterator[str]:
+    if dataset.is_virtual:
+        yield f"{name} is put together from other files"
+        return
+    if dataset.external:
+        yield f"{name} is stored in another file ({dataset.external[0][0]})"
+        return
+    if dataset.shape is None:
+        return
+    declared, stored = dataset.size * dataset.dtype.itemsize, dataset.id.get_storage_size()
+    if stored == 0 and declared > limits.unwritten_bytes:
+        yield f"{name} claims {declared / 2**30:.1f} GiB and stores nothing"
+    elif declared > limits.expanded_bytes and declared > limits.expansion * stored:
+        yield f"{name} expands {declared / stored:.0f} times to {declared / 2**30:.1f} GiB"

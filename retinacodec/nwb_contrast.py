@@ -1,0 +1,243 @@
+"""From pixels as a file stores them to contrast on the retina: part, orientation, mapping, size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from retinacodec.errors import InputError, RecordingError
+from retinacodec.nwb_movies import NwbMovie
+from retinacodec.nwb_pixels import Pixels
+
+__all__ = ["Contrast", "Part", "pixel_size"]
+
+_SIZE_RANGE = (0.01, 5000.0)  # um: pixels outside are a mistake of units
+
+Array = NDArray[Any]
+Reader = Callable[[int, int], Array]
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """How the values of a file become contrast: ``(value - grey) / span``.
+
+    Parameters
+    ----------
+    grey : float, optional
+        Value of the mean grey; by default the mean of the whole movie.
+    span : float, optional
+        Difference from grey that is contrast 1; by default `grey` itself (Weber contrast).
+
+    Examples
+    --------
+    >>> Contrast(grey=127.5).of(np.array([0.0, 255.0])).tolist()
+    [-1.0, 1.0]
+    """
+
+    grey: float | None = None
+    span: float | None = None
+
+    def of(self, values: Array) -> NDArray[np.float32]:
+        """Return the contrast of values; `grey` must be known."""
+        span = self.grey if self.span is None else self.span
+        if self.grey is None or not span:
+            raise InputError(f"contrast: expected grey and a span other than 0, got {self}")
+        return ((values - self.grey) / span).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The part of a movie that is wanted, and how its axes lie.
+
+    Parameters
+    ----------
+    movie : NwbMovie
+        The movie.
+    pixels : Pixels
+        Its pixels.
+    frames, rows, columns : slice
+        Frames of one presentation, pixels in y and in x.
+    across : bool
+        True where the second axis in the file is x and the third is y.
+    path : str or Path
+        Name of the file, for messages.
+    """
+
+    movie: NwbMovie
+    pixels: Pixels
+    frames: slice
+    rows: slice
+    columns: slice
+    across: bool
+    path: str | Path
+
+    @classmethod
+    def of(
+        cls,
+        movie: NwbMovie,
+        pixels: Pixels,
+        frames: tuple[int, int] | None,
+        crop: tuple[int, int, int, int] | None,
+        across: bool,
+        path: str | Path,
+    ) -> Part:
+        """Check the part asked for against the movie, and that its repeats are repeats."""
+        count, (height, width) = movie.flips[0].size, pixels.size[:: -1 if across else 1]
+        first, last = (0, count) if frames is None else frames
+        top, bottom, left, right = (0, height, 0, width) if crop is None else crop
+        for what, start, stop, size in (("frames", first, last, count),
+                                        ("crop in y", top, bottom, height),
+                                        ("crop in x", left, right, width)):
+            if not 0 <= start < stop <= size:
+                raise RecordingError(path, f"{what} {start} to {stop} is not inside {movie.name}, "
+                                     f"which has {size}")
+        part = cls(movie, pixels, slice(first, last), slice(top, bottom), slice(left, right),
+                   across, path)
+        part._check_repeats()
+        return part
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Frames, pixels in y, pixels in x."""
+        return tuple(  # type: ignore[return-value]
+            cut.stop - cut.start for cut in (self.frames, self.rows, self.columns)
+        )
+
+    def read(self, contrast: Contrast | None, budget_gb: float) -> NDArray[np.float32]:
+        """Return the contrast (time, y, x) of the part, read in slabs.
+
+        Parameters
+        ----------
+        contrast : Contrast or None
+            The mapping; None for the file's own, or Weber contrast where it has none.
+        budget_gb : float
+            Gigabytes the result may take.
+
+        Returns
+        -------
+        ndarray (time, y, x) float32
+            Contrast.
+        """
+        need = 4e-9 * np.prod(self.shape, dtype=float)
+        if need > budget_gb:
+            raise RecordingError(self.path, f"{self.movie.name} needs {need:.1f} GB as contrast, "
+                                 f"more than the budget of {budget_gb:g} GB",
+                                 "read a part (frames=, crop=) or raise budget_gb")
+        reader = self._reader(contrast)
+        out = np.empty(self.shape, np.float32)
+        offset = self.movie.first_frames[0]
+        for start in range(self.frames.start, self.frames.stop, self.pixels.slab):
+            stop = min(start + self.pixels.slab, self.frames.stop)
+            slab = reader(offset + start, offset + stop)
+            place = slice(start - self.frames.start, stop - self.frames.start)
+            out[place] = slab
+        return out
+
+    def _reader(self, contrast: Contrast | None) -> Reader:
+        """Return the function from frame numbers to contrast (time, y, x)."""
+        if contrast is None and self.movie.note:
+            levels = self.movie.note["levels"]
+            if levels is None:
+                return lambda start, stop: self._cut(self.pixels.raw(start, stop))
+            table = levels.table()
+            return lambda start, stop: table[self._cut(self.pixels.raw(start, stop))]
+        mapping = self._with_grey(contrast or Contrast())
+        return lambda start, stop: mapping.of(self._cut(self.pixels.values(start, stop)))
+
+    def _cut(self, frames: Array) -> Array:
+        upright = frames.transpose(0, 2, 1) if self.across else frames
+        return upright[:, self.rows, self.columns]
+
+    def _with_grey(self, contrast: Contrast) -> Contrast:
+        """Take the mean of one whole presentation for grey, whatever part is read."""
+        if contrast.grey is not None:
+            return contrast
+        start = self.movie.first_frames[0]
+        mean, least, most = self.pixels.mean(start, start + self.movie.flips[0].size)
+        hint = "say which value is mean grey and which difference is contrast 1 (contrast=)"
+        name = self.movie.name
+        if not np.isfinite(mean):
+            raise RecordingError(self.path, f"{name} has pixels that are NaN or infinite")
+        if least == most:
+            raise RecordingError(self.path, f"every pixel of {name} is {mean:g}", hint)
+        if contrast.span is None and least < 0:
+            raise RecordingError(self.path, f"{name} has values from {least:g} to {most:g}, which "
+                                 "are no light intensities", hint)
+        return replace(contrast, grey=mean)
+
+    def _check_repeats(self) -> None:
+        starts = self.movie.first_frames
+        frames = self.pixels.frames
+        if starts[-1] + self.movie.flips[0].size > frames:
+            raise RecordingError(self.path, f"{self.movie.name} has {frames} frames of pixels, "
+                                 "fewer than its flips")
+        first = self.pixels.raw(starts[0], starts[0] + 1)
+        for number, start in enumerate(starts[1:], 2):
+            if not np.array_equal(self.pixels.raw(start, start + 1), first):
+                raise RecordingError(self.path, f"presentation {number} of {self.movie.name} does "
+                                     "not start with the same frame as the first",
+                                     "it is no repeat; correct the table of intervals")
+
+
+def pixel_size(
+    group: h5py.Group, size: tuple[int, int], across: bool, path: str | Path
+) -> float:
+    """Return the side of a pixel from the field of view that the file states.
+
+    Parameters
+    ----------
+    group : h5py.Group
+        The movie; an index series leads to the series or pictures it shows.
+    size : (int, int)
+        Length of the second and third axis in the file.
+    across : bool
+        True where the second axis is x.
+    path : str or Path
+        Name of the file, for messages.
+
+    Returns
+    -------
+    float
+        Side of a pixel on the retina, um.
+
+    Raises
+    ------
+    RecordingError
+        If the file does not say, or states something that is no size of a pixel.
+    """
+    name, hint = group.name.rsplit("/", 1)[-1], "give the side of a pixel with pixel_um="
+    sides = _sides(group, size if across else size[::-1])
+    if not sides:
+        raise RecordingError(path, f"{name} does not say how large its pixels are on the retina",
+                             hint)
+    least, most = min(sides), max(sides)
+    if not (np.isfinite(sides).all() and _SIZE_RANGE[0] <= least and most <= _SIZE_RANGE[1]):
+        raise RecordingError(path, f"{name} has pixels of {least:g} um by its field of view, which "
+                             "is in metres", hint)
+    if most > 1.01 * least:
+        raise RecordingError(path, f"{name} has pixels of {sides[0]:g} by {sides[1]:g} um, which "
+                             "are not square", "exchange the axes (spatial_order=) or " + hint)
+    return float(np.mean(sides))
+
+
+def _sides(group: h5py.Group, size: tuple[int, int]) -> list[float]:
+    """Return the sides of a pixel along the axes that have more than one, um."""
+    for source in (group, group.get("indexed_timeseries"), group.get("indexed_images")):
+        if not isinstance(source, h5py.Group):
+            continue
+        view = source.get("field_of_view")
+        if isinstance(view, h5py.Dataset) and view.size >= 2:
+            width_height = np.asarray(view[()], float).ravel()[:2] * 1e6
+            both = [float(length / count) for length, count in
+                    zip(width_height, size, strict=True)]
+            return [side for side, count in zip(both, size, strict=True) if count > 1] or both[:1]
+        for picture in source.values():
+            if isinstance(picture, h5py.Dataset) and "resolution" in picture.attrs:
+                return [1e4 / float(picture.attrs["resolution"])]  # pixels per cm
+    return []

@@ -1,0 +1,177 @@
+"""Reading the pixels of NWB movies in slabs, whichever way the file keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from retinacodec.errors import RecordingError
+from retinacodec.nwb_spikes import text
+
+__all__ = ["Pixels", "pixels_of"]
+
+_SLAB_BYTES = 1 << 26
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The pixels of a movie, read on demand.
+
+    Parameters
+    ----------
+    frames : int
+        Number of frames.
+    size : (int, int)
+        Length of the second and third axis in the file.
+    raw : callable (start, stop) -> ndarray (frame, second, third)
+        Numbers as stored.
+    conversion, offset : float
+        ``stored * conversion + offset`` is the value.
+    """
+
+    frames: int
+    size: tuple[int, int]
+    raw: Callable[[int, int], Array]
+    conversion: float = 1.0
+    offset: float = 0.0
+
+    def values(self, start: int, stop: int) -> Array:
+        """Return the values of some frames, in the numbers stored where nothing is to convert."""
+        stored = self.raw(start, stop)
+        if self.conversion == 1.0 and self.offset == 0.0:
+            return stored
+        return stored.astype(np.float64) * self.conversion + self.offset
+
+    @property
+    def slab(self) -> int:
+        """Number of frames that are comfortably read at once."""
+        return max(1, _SLAB_BYTES // max(1, 8 * self.size[0] * self.size[1]))
+
+    def mean(self, start: int, stop: int) -> tuple[float, float, float]:
+        """Return mean, least and greatest value of some frames, read in slabs."""
+        total, least, most = 0.0, np.inf, -np.inf
+        for first in range(start, stop, self.slab):
+            values = self.values(first, min(first + self.slab, stop))
+            total += float(values.sum(dtype=np.float64))
+            least, most = min(least, float(values.min())), max(most, float(values.max()))
+        return total / ((stop - start) * self.size[0] * self.size[1]), least, most
+
+
+def pixels_of(group: h5py.Group, path: str) -> Pixels:
+    """Open the pixels of a movie.
+
+    Parameters
+    ----------
+    group : h5py.Group
+        An OpticalSeries, ImageSeries or IndexSeries, or anything with frames in ``data``.
+    path : str
+        Name of the file, for messages.
+
+    Returns
+    -------
+    Pixels
+        Frames of an image series, or the pictures an index series points to, in its order.
+
+    Raises
+    ------
+    RecordingError
+        If the pixels lie in another file, or an index points past the pictures.
+    """
+    name = group.name.rsplit("/", 1)[-1]
+    if "external_file" in group and not _has_data(group):
+        files = [text(entry) for entry in np.atleast_1d(group["external_file"][()]).tolist()]
+        raise RecordingError(path, f"the pixels of {name} are in another file ({files[0]})",
+                             "other files are not opened; put the frames into the NWB file")
+    if text(group.attrs.get("neurodata_type", "")) == "IndexSeries":
+        return _indexed(group, name, path)
+    if not _has_data(group):
+        raise RecordingError(path, f"{name} has no pixels")
+    return _direct(group["data"], name, path)
+
+
+def _has_data(group: h5py.Group) -> bool:
+    data = group.get("data")
+    return isinstance(data, h5py.Dataset) and bool(data.size)
+
+
+def _direct(data: h5py.Dataset, name: str, path: str) -> Pixels:
+    if data.ndim not in (3, 4) or (data.ndim == 4 and data.shape[3] not in (1, 3, 4)):
+        raise RecordingError(path, f"{name} has data of shape {data.shape}, expected "
+                             "(frame, x, y) or (frame, x, y, colour)")
+    if data.dtype.kind not in "biuf":
+        raise RecordingError(path, f"{name} has pixels of type {data.dtype}, expected numbers")
+    conversion = float(data.attrs.get("conversion", 1.0))
+    offset = float(data.attrs.get("offset", 0.0))
+    if not np.isfinite([conversion, offset]).all() or conversion == 0:
+        raise RecordingError(path, f"{name} has conversion {conversion:g} and offset {offset:g}")
+    return Pixels(len(data), (data.shape[1], data.shape[2]),
+                  lambda start, stop: _grey(data[start:stop]), conversion, offset)
+
+
+def _grey(frames: Array) -> Array:
+    """Average the colours, leaving out transparency."""
+    if frames.ndim == 3:
+        return frames
+    colours = frames[..., :3]
+    return colours[..., 0] if colours.shape[3] == 1 else colours.mean(axis=3)
+
+
+def _indexed(group: h5py.Group, name: str, path: str) -> Pixels:
+    index = np.asarray(group["data"][()])
+    if "indexed_images" in group:
+        pictures = _Pictures(group["indexed_images"], path)
+        size, count, fetch = pictures.size, pictures.count, pictures.fetch
+        conversion, offset = 1.0, 0.0
+    elif "indexed_timeseries" in group:
+        source = pixels_of(group["indexed_timeseries"], path)
+        size, count = source.size, source.frames
+        conversion, offset = source.conversion, source.offset
+
+        def fetch(number: int) -> Array:
+            return source.raw(number, number + 1)[0]
+    else:
+        raise RecordingError(path, f"{name} points to no pictures")
+    if index.ndim != 1 or index.dtype.kind not in "iuf":
+        raise RecordingError(path, f"{name} has picture numbers of shape {index.shape}")
+    beyond = np.flatnonzero((index < 0) | (index >= count))
+    if beyond.size:
+        raise RecordingError(path, f"{name} shows picture {index[beyond[0]]} in frame {beyond[0]}, "
+                             f"but there are only {count}", "write the file again")
+    index = index.astype(np.intp)
+
+    def raw(start: int, stop: int) -> Array:
+        wanted, place = np.unique(index[start:stop], return_inverse=True)
+        return np.stack([fetch(int(number)) for number in wanted])[place]
+
+    return Pixels(index.size, size, raw, conversion, offset)
+
+
+class _Pictures:
+    """The pictures of an Images container in their stated order, each read once."""
+
+    def __init__(self, images: h5py.Group, path: str) -> None:
+        order = images.get("order_of_images")
+        if not isinstance(order, h5py.Dataset):
+            raise RecordingError(path, f"{images.name} does not say the order of its pictures "
+                                 "(order_of_images)", "picture numbers mean nothing without it")
+        self._pictures = [images[reference] for reference in order[()]]
+        shapes = {picture.shape[:2] for picture in self._pictures}
+        if len(shapes) != 1:
+            raise RecordingError(path, f"the pictures of {images.name} have sizes {sorted(shapes)}",
+                                 "a movie needs pictures of one size")
+        self.count = len(self._pictures)
+        self.size: tuple[int, int] = shapes.pop()
+        self._known: dict[int, Array] = {}
+
+    def fetch(self, number: int) -> Array:
+        """Return one picture (second, third)."""
+        if number not in self._known:
+            self._known[number] = _grey(self._pictures[number][()][None])[0]
+        return self._known[number]
