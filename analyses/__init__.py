@@ -2,4 +2,16 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from retinacodec.analyses.receptive_fields import (
+    draw_sta,
+    draw_time_course,
+    spike_triggered_average,
+    sta_peaks,
+)
+
+__all__ = [
+    "draw_sta",
+    "draw_time_course",
+    "spike_triggered_average",
+    "sta_peaks",
+]
