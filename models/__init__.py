@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from retinacodec.models.circuit_retina import CircuitRetina
 from retinacodec.models.toy import ToyCircuit, exact_contributions
 
-__all__ = ["ToyCircuit", "exact_contributions"]
+__all__ = ["CircuitRetina", "ToyCircuit", "exact_contributions"]
