@@ -11,7 +11,7 @@ from pathlib import Path
 
 from retinacodec.errors import InputError
 
-__all__ = ["replacing"]
+__all__ = ["check_free", "replacing"]
 
 
 @contextlib.contextmanager
@@ -36,20 +36,33 @@ def replacing(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
         If the path's folder does not exist, or something is there that may not be replaced.
     """
     target = Path(path)
-    _check_free(target, overwrite)
+    check_free(target, overwrite)
     token = uuid.uuid4().hex[:12]
     temporary = target.with_name(f".{target.name}.{token}.tmp")
     try:
         yield temporary
         _flush(temporary)
-        _check_free(target, overwrite)
+        check_free(target, overwrite)
         _swap(temporary, target, token)
     finally:
         _remove(temporary)
 
 
-def _check_free(target: Path, overwrite: bool) -> None:
-    """Raise unless a path may be written."""
+def check_free(target: Path, overwrite: bool) -> None:
+    """Raise `InputError` unless a path may be written.
+
+    Parameters
+    ----------
+    target : Path
+        The file or folder to be.
+    overwrite : bool
+        Whether an earlier file or Zarr folder may be replaced.
+
+    Raises
+    ------
+    InputError
+        If the path's folder does not exist, or something is there that may not be replaced.
+    """
     if not target.parent.is_dir():
         raise InputError(f"{target}: the folder {target.parent} does not exist; make it first")
     if not (target.exists() or target.is_symlink()):
