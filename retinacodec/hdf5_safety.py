@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ import h5py
 
 from retinacodec.errors import InputError, RecordingError, RetinacodecError
 
-__all__ = ["Limits", "open_hdf5", "scan"]
+__all__ = ["Limits", "blaming", "open_hdf5", "scan"]
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -68,7 +68,13 @@ def scan(path: str | Path, limits: Limits | None = None) -> list[str]:
 
 
 @contextmanager
-def open_hdf5(path: str | Path, limits: Limits | None = None) -> Iterator[h5py.File]:
+def open_hdf5(
+    path: str | Path,
+    limits: Limits | None = None,
+    *,
+    first: Callable[[h5py.File], None] | None = None,
+    unread: Collection[str] = (),
+) -> Iterator[h5py.File]:
     """Open an HDF5 file for reading once it has passed the scan; all failures say what to do.
 
     Parameters
@@ -77,6 +83,10 @@ def open_hdf5(path: str | Path, limits: Limits | None = None) -> Iterator[h5py.F
         The file.
     limits : Limits, optional
         What the scan refuses; by default ``Limits()``.
+    first : callable, optional
+        Looks at the root of the file before the scan and may raise.
+    unread : collection of str, optional
+        Names of links that the caller never opens: they may lead out of the file.
 
     Yields
     ------
@@ -87,13 +97,16 @@ def open_hdf5(path: str | Path, limits: Limits | None = None) -> Iterator[h5py.F
     ------
     RecordingError
         If the file is missing, empty, cut short, not HDF5 or unsafe, and in place of every
-        unexpected error inside the block, with that error as its cause.
+        unexpected error inside the block, with that error as its cause. Errors that this package
+        raises on purpose pass as they are.
     """
     source = Path(path)
     _check_outside(source)
     try:
         with h5py.File(source, "r", locking=False) as file:
-            found = list(_findings(file, limits or Limits()))
+            if first is not None:
+                first(file)
+            found = list(_findings(file, limits or Limits(), unread))
             if found:
                 more = f" and {len(found) - 3} more" if len(found) > 3 else ""
                 raise RecordingError(
@@ -102,10 +115,6 @@ def open_hdf5(path: str | Path, limits: Limits | None = None) -> Iterator[h5py.F
                     "ask for a self-contained copy (h5repack makes one)",
                 )
             yield file
-    except RecordingError:
-        raise
-    except InputError as error:
-        raise RecordingError(source, str(error)) from error
     except RetinacodecError:
         raise
     except MemoryError as error:
@@ -114,6 +123,28 @@ def open_hdf5(path: str | Path, limits: Limits | None = None) -> Iterator[h5py.F
         ) from error
     except Exception as error:
         raise RecordingError(source, *_explained(error)) from error
+
+
+@contextmanager
+def blaming(path: str | Path) -> Iterator[None]:
+    """Blame a file for what turns out wrong with its contents inside the ``with`` block.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file whose contents are being used.
+
+    Raises
+    ------
+    RecordingError
+        In place of an `InputError` or an error of the HDF5 library.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise RecordingError(path, str(error)) from error
+    except OSError as error:
+        raise RecordingError(path, *_explained(error)) from error
 
 
 def _check_outside(path: Path) -> None:
@@ -159,7 +190,7 @@ def _explained(error: Exception) -> tuple[str, str]:
     return f"cannot be read: {type(error).__name__}: {text[:200]}", "it may be damaged"
 
 
-def _findings(file: h5py.File, limits: Limits) -> Iterator[str]:
+def _findings(file: h5py.File, limits: Limits, unread: Collection[str] = ()) -> Iterator[str]:
     count, seen, stack = 0, {h5py.h5o.get_info(file.id).addr}, [("", file["/"])]
     while stack:
         where, group = stack.pop()
@@ -170,7 +201,7 @@ def _findings(file: h5py.File, limits: Limits) -> Iterator[str]:
                 yield f"more than {limits.objects} objects"
                 return
             link = group.get(key, getlink=True)
-            if isinstance(link, h5py.ExternalLink):
+            if isinstance(link, h5py.ExternalLink) and key not in unread:
                 yield f"{name} links to another file ({link.filename})"
             if not isinstance(link, h5py.HardLink):
                 continue

@@ -14,18 +14,20 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from retinacodec.errors import InputError, RecordingError
-from retinacodec.hdf5_safety import open_hdf5
+from retinacodec.hdf5_safety import blaming, open_hdf5
 from retinacodec.nwb_coding import restored
 from retinacodec.nwb_contrast import Contrast, Part, pixel_size
 from retinacodec.nwb_movies import open_movie
+from retinacodec.nwb_session import Session
 from retinacodec.nwb_spikes import check_clock, read_spikes, text
-from retinacodec.nwb_writer import Session, write_nwb
+from retinacodec.nwb_writer import write_nwb
 from retinacodec.recordings import bin_spikes, dropped_frames
 from retinacodec.schema import make_recording, make_stimulus
 
 __all__ = ["Contrast", "Session", "open_nwb", "read_nwb", "read_stimulus", "write_nwb"]
 
 _log = logging.getLogger(__name__)
+
 
 @contextmanager
 def open_nwb(path: str | Path) -> Iterator[h5py.File]:
@@ -46,17 +48,7 @@ def open_nwb(path: str | Path) -> Iterator[h5py.File]:
     RecordingError
         If the file cannot be read, is unsafe, or is not NWB 2; the hint says what to do.
     """
-    with open_hdf5(path) as file:
-        version = file.attrs.get("nwb_version", file.get("nwb_version"))
-        if isinstance(version, h5py.Dataset):
-            version = version[()]
-        number = "" if version is None else text(version)
-        if number.startswith(("1", "NWB-1")):
-            raise RecordingError(path, f"is NWB {number}, the old format",
-                                 f"convert it: retinacodec import {Path(path).name} --out NEW.nwb")
-        if not number.startswith("2"):
-            raise RecordingError(path, "is HDF5 but not NWB 2",
-                                 f"see what it holds: retinacodec info {Path(path).name}")
+    with open_hdf5(path, first=lambda file: _check_version(file, path)) as file:
         yield file
 
 
@@ -116,21 +108,25 @@ def read_nwb(
             movie = open_movie(file, str(path), stimulus, repeat_frames=repeat_frames)
             flips, rate, title = movie.flips, movie.frame_rate, movie.name
         check_clock(spikes, float(flips[0][0]), float(flips[-1][-1]), str(path))
-        counts = [bin_spikes(spikes.times, shown, obs_intervals=spikes.observed, max_gap=max_gap)
-                  for shown in flips]
+        counts = [
+            bin_spikes(spikes.times, shown, obs_intervals=spikes.observed, max_gap=max_gap)
+            for shown in flips
+        ]
         lost = sum(dropped_frames(shown).size for shown in flips)
         if lost:
-            _log.warning("%s: %d frames of %s were dropped; counts follow the real flips",
-                         path, lost, title)
-        return make_recording(
-            _mean(counts),
-            time=flips[0],
-            frame_rate=rate,
-            cells=spikes.cells,
-            repeats=np.stack(counts) if len(counts) > 1 else None,
-            name=title,
-            parameters={**_origin(file, path), "stimulus": title, "dropped_frames": lost},
-        )
+            _log.warning(
+                "%s: %d frames of %s were dropped; counts follow the real flips", path, lost, title
+            )
+        with blaming(path):
+            return make_recording(
+                _mean(counts),
+                time=flips[0],
+                frame_rate=rate,
+                cells=spikes.cells,
+                repeats=np.stack(counts) if len(counts) > 1 else None,
+                name=title,
+                parameters={**_origin(file, path), "stimulus": title, "dropped_frames": lost},
+            )
 
 
 def read_stimulus(
@@ -187,21 +183,32 @@ def read_stimulus(
         pixels = movie.open_pixels()
         across = spatial_order == "xy" or movie.note is not None
         part = Part.of(movie, pixels, frames, crop, across, path)
+        side = (
+            pixel_um
+            if movie.note or pixel_um
+            else pixel_size(movie.group, pixels.size, across, path)
+        )
         values = part.read(contrast, budget_gb)
         time = movie.flips[0][part.frames]
-        if movie.note:
-            truth = {key: file[f"processing/misc/{movie.name}_{key}/data"][part.frames]
-                     for key in movie.note["truth"]}
-            return restored(movie.note, values, time, truth, part.rows, part.columns)
-        return make_stimulus(
-            values,
-            frame_rate=movie.frame_rate,
-            pixel_um=pixel_um or pixel_size(movie.group, pixels.size, across, path),
-            name=movie.name,
-            time=time,
-            parameters={**_origin(file, path), "spatial_order": spatial_order,
-                        "description": text(movie.group.attrs.get("description", ""))},
-        )
+        with blaming(path):
+            if movie.note:
+                truth = {
+                    key: file[f"processing/misc/{movie.name}_{key}/data"][part.frames]
+                    for key in movie.note["truth"]
+                }
+                return restored(movie.note, values, time, truth, part.rows, part.columns)
+            return make_stimulus(
+                values,
+                frame_rate=movie.frame_rate,
+                pixel_um=float(side or 0),
+                name=movie.name,
+                time=time,
+                parameters={
+                    **_origin(file, path),
+                    "spatial_order": spatial_order,
+                    "description": text(movie.group.attrs.get("description", "")),
+                },
+            )
 
 
 def _origin(file: h5py.File, path: str | Path) -> dict[str, str]:
@@ -221,3 +228,20 @@ def _mean(counts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     seen = np.isfinite(stack).sum(axis=0)
     total = np.nansum(stack, axis=0)
     return np.where(seen > 0, total / np.maximum(seen, 1), np.nan).astype(np.float32)
+
+
+def _check_version(file: h5py.File, path: str | Path) -> None:
+    version = file.attrs.get("nwb_version", b"")
+    if not version and isinstance(file.get("nwb_version", getlink=True), h5py.HardLink):
+        version = file["nwb_version"][()]  # NWB 1 kept it as a dataset
+    number, name = text(version), Path(path).name
+    if number.removeprefix("NWB-").startswith("1"):
+        raise RecordingError(
+            path,
+            f"is NWB {number}, the old format",
+            f"convert it: retinacodec import {name} --out NEW.nwb",
+        )
+    if not number.startswith("2"):
+        raise RecordingError(
+            path, "is HDF5 but not NWB 2", f"see what it holds: retinacodec info {name}"
+        )

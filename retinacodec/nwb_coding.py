@@ -106,6 +106,11 @@ class Block:
         ends = self.onsets + frame_durations(self.onsets)
         return float(ends[-1] - self.onsets[0])
 
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second, from the median interval."""
+        return float(1 / np.median(np.diff(self.onsets)))
+
     def all_onsets(self) -> NDArray[np.float64]:
         """Return the flip times of all presentations (frame,), s."""
         starts = np.arange(self.presentations) * self.period
@@ -367,8 +372,13 @@ def restored(
         As it was written.
     """
     attrs = note["attrs"]
-    stimulus = make_stimulus(contrast, frame_rate=attrs["frame_rate"], time=time,
-                             pixel_um=attrs["pixel_um"], name=str(attrs.get("name", "")))
+    stimulus = make_stimulus(
+        contrast,
+        frame_rate=attrs["frame_rate"],
+        time=time,
+        pixel_um=attrs["pixel_um"],
+        name=str(attrs.get("name", "")),
+    )
     stimulus = stimulus.assign_coords(
         y=("y", np.asarray(note["y_um"][rows]), stimulus["y"].attrs),
         x=("x", np.asarray(note["x_um"][columns]), stimulus["x"].attrs),

@@ -91,14 +91,18 @@ class Part:
         count, (height, width) = movie.flips[0].size, pixels.size[:: -1 if across else 1]
         first, last = (0, count) if frames is None else frames
         top, bottom, left, right = (0, height, 0, width) if crop is None else crop
-        for what, start, stop, size in (("frames", first, last, count),
-                                        ("crop in y", top, bottom, height),
-                                        ("crop in x", left, right, width)):
+        for what, start, stop, size in (
+            ("frames", first, last, count),
+            ("crop in y", top, bottom, height),
+            ("crop in x", left, right, width),
+        ):
             if not 0 <= start < stop <= size:
-                raise RecordingError(path, f"{what} {start} to {stop} is not inside {movie.name}, "
-                                     f"which has {size}")
-        part = cls(movie, pixels, slice(first, last), slice(top, bottom), slice(left, right),
-                   across, path)
+                raise RecordingError(
+                    path, f"{what} {start} to {stop} is not inside {movie.name}, which has {size}"
+                )
+        part = cls(
+            movie, pixels, slice(first, last), slice(top, bottom), slice(left, right), across, path
+        )
         part._check_repeats()
         return part
 
@@ -126,9 +130,12 @@ class Part:
         """
         need = 4e-9 * np.prod(self.shape, dtype=float)
         if need > budget_gb:
-            raise RecordingError(self.path, f"{self.movie.name} needs {need:.1f} GB as contrast, "
-                                 f"more than the budget of {budget_gb:g} GB",
-                                 "read a part (frames=, crop=) or raise budget_gb")
+            raise RecordingError(
+                self.path,
+                f"{self.movie.name} needs {need:.1f} GB as contrast, "
+                f"more than the budget of {budget_gb:g} GB",
+                "read a part (frames=, crop=) or raise budget_gb",
+            )
         reader = self._reader(contrast)
         out = np.empty(self.shape, np.float32)
         offset = self.movie.first_frames[0]
@@ -167,27 +174,32 @@ class Part:
         if least == most:
             raise RecordingError(self.path, f"every pixel of {name} is {mean:g}", hint)
         if contrast.span is None and least < 0:
-            raise RecordingError(self.path, f"{name} has values from {least:g} to {most:g}, which "
-                                 "are no light intensities", hint)
+            raise RecordingError(
+                self.path,
+                f"{name} has values from {least:g} to {most:g}, which are no light intensities",
+                hint,
+            )
         return replace(contrast, grey=mean)
 
     def _check_repeats(self) -> None:
         starts = self.movie.first_frames
         frames = self.pixels.frames
         if starts[-1] + self.movie.flips[0].size > frames:
-            raise RecordingError(self.path, f"{self.movie.name} has {frames} frames of pixels, "
-                                 "fewer than its flips")
+            raise RecordingError(
+                self.path, f"{self.movie.name} has {frames} frames of pixels, fewer than its flips"
+            )
         first = self.pixels.raw(starts[0], starts[0] + 1)
         for number, start in enumerate(starts[1:], 2):
             if not np.array_equal(self.pixels.raw(start, start + 1), first):
-                raise RecordingError(self.path, f"presentation {number} of {self.movie.name} does "
-                                     "not start with the same frame as the first",
-                                     "it is no repeat; correct the table of intervals")
+                raise RecordingError(
+                    self.path,
+                    f"presentation {number} of {self.movie.name} does "
+                    "not start with the same frame as the first",
+                    "it is no repeat; correct the table of intervals",
+                )
 
 
-def pixel_size(
-    group: h5py.Group, size: tuple[int, int], across: bool, path: str | Path
-) -> float:
+def pixel_size(group: h5py.Group, size: tuple[int, int], across: bool, path: str | Path) -> float:
     """Return the side of a pixel from the field of view that the file states.
 
     Parameters
@@ -214,15 +226,22 @@ def pixel_size(
     name, hint = group.name.rsplit("/", 1)[-1], "give the side of a pixel with pixel_um="
     sides = _sides(group, size if across else size[::-1])
     if not sides:
-        raise RecordingError(path, f"{name} does not say how large its pixels are on the retina",
-                             hint)
+        raise RecordingError(
+            path, f"{name} does not say how large its pixels are on the retina", hint
+        )
     least, most = min(sides), max(sides)
     if not (np.isfinite(sides).all() and _SIZE_RANGE[0] <= least and most <= _SIZE_RANGE[1]):
-        raise RecordingError(path, f"{name} has pixels of {least:g} um by its field of view, which "
-                             "is in metres", hint)
+        raise RecordingError(
+            path,
+            f"{name} has pixels of {least:g} um by its field of view, which is in metres",
+            hint,
+        )
     if most > 1.01 * least:
-        raise RecordingError(path, f"{name} has pixels of {sides[0]:g} by {sides[1]:g} um, which "
-                             "are not square", "exchange the axes (spatial_order=) or " + hint)
+        raise RecordingError(
+            path,
+            f"{name} has pixels of {sides[0]:g} by {sides[1]:g} um, which are not square",
+            "exchange the axes (spatial_order=) or " + hint,
+        )
     return float(np.mean(sides))
 
 
@@ -234,8 +253,7 @@ def _sides(group: h5py.Group, size: tuple[int, int]) -> list[float]:
         view = source.get("field_of_view")
         if isinstance(view, h5py.Dataset) and view.size >= 2:
             width_height = np.asarray(view[()], float).ravel()[:2] * 1e6
-            both = [float(length / count) for length, count in
-                    zip(width_height, size, strict=True)]
+            both = [float(length / count) for length, count in zip(width_height, size, strict=True)]
             return [side for side, count in zip(both, size, strict=True) if count > 1] or both[:1]
         for picture in source.values():
             if isinstance(picture, h5py.Dataset) and "resolution" in picture.attrs:

@@ -111,18 +111,23 @@ def open_movie(
     movies = find_movies(file)
     if name is None:
         if not movies:
-            raise RecordingError(path, "has no movie in /stimulus/presentation",
-                                 "a fit needs the frames that were shown")
+            raise RecordingError(
+                path,
+                "has no movie in /stimulus/presentation",
+                "a fit needs the frames that were shown",
+            )
         if len(movies) > 1:
-            raise RecordingError(path, f"has {len(movies)} movies",
-                                 f"choose one with stimulus=: {', '.join(movies)}")
+            raise RecordingError(
+                path, f"has {len(movies)} movies", f"choose one with stimulus=: {', '.join(movies)}"
+            )
         name = next(iter(movies))
     group = movies.get(name)
     if group is None and isinstance(file.get(name), h5py.Group) and _is_movie(file[name]):
         group = file[name]
     if group is None:
-        raise RecordingError(path, f"has no movie {name!r}",
-                             f"it has {', '.join(movies) or 'none at all'}")
+        raise RecordingError(
+            path, f"has no movie {name!r}", f"it has {', '.join(movies) or 'none at all'}"
+        )
     return _opened(file, path, group, repeat_frames)
 
 
@@ -136,9 +141,7 @@ def _is_movie(thing: Any) -> bool:
     return isinstance(data, h5py.Dataset) and data.ndim in (3, 4)
 
 
-def _opened(
-    file: h5py.File, path: str, group: h5py.Group, repeat_frames: int | None
-) -> NwbMovie:
+def _opened(file: h5py.File, path: str, group: h5py.Group, repeat_frames: int | None) -> NwbMovie:
     name = group.name.rsplit("/", 1)[-1]
     note = read_note(text(group.attrs.get("comments", "")))
     flips = _flips(file, group, name, path, note)
@@ -151,8 +154,14 @@ def _opened(
     if note and note.get("first_frame") is not None:
         rate = float(note["attrs"]["frame_rate"])
         shown[0] = (note["first_frame"] + np.arange(shown[0].size)) / rate
-    return NwbMovie(name, group, note, tuple(shown), tuple(start for start, _ in ranges),
-                    lambda: pixels_of(group, path))
+    return NwbMovie(
+        name,
+        group,
+        note,
+        tuple(shown),
+        tuple(start for start, _ in ranges),
+        lambda: pixels_of(group, path),
+    )
 
 
 def _flips(
@@ -166,8 +175,11 @@ def _flips(
     elif isinstance(group.get("timestamps"), h5py.Dataset):
         flips = np.asarray(group["timestamps"][()], np.float64)
         if frames is not None and flips.shape != (frames,):
-            raise RecordingError(path, f"{name} has {flips.size} timestamps for {frames} frames",
-                                 "one flip time a frame is needed; cut or repair the longer one")
+            raise RecordingError(
+                path,
+                f"{name} has {flips.size} timestamps for {frames} frames",
+                "one flip time a frame is needed; cut or repair the longer one",
+            )
     else:
         flips = _regular(group, name, frames, path)
     if flips.ndim != 1 or flips.size < 2:
@@ -177,8 +189,9 @@ def _flips(
         raise RecordingError(path, f"{name}: timestamp {first} is {flips[first]}")
     falls = np.flatnonzero(np.diff(flips) <= 0)
     if falls.size:
-        raise RecordingError(path, f"{name}: timestamps do not increase after frame {falls[0]} "
-                             f"({falls.size} places)")
+        raise RecordingError(
+            path, f"{name}: timestamps do not increase after frame {falls[0]} ({falls.size} places)"
+        )
     return flips
 
 
@@ -193,8 +206,11 @@ def _frame_count(group: h5py.Group) -> int | None:
 def _regular(group: h5py.Group, name: str, frames: int | None, path: str) -> Times:
     start = group.get("starting_time")
     if not isinstance(start, h5py.Dataset) or "rate" not in start.attrs:
-        raise RecordingError(path, f"{name} has neither timestamps nor a rate",
-                             "without flip times spikes cannot be put into frames")
+        raise RecordingError(
+            path,
+            f"{name} has neither timestamps nor a rate",
+            "without flip times spikes cannot be put into frames",
+        )
     rate, first = float(start.attrs["rate"]), float(start[()])
     if not (np.isfinite(rate) and rate > 0 and np.isfinite(first)):
         raise RecordingError(path, f"{name} has a rate of {rate:g} Hz from {first:g} s")
@@ -218,7 +234,7 @@ def _listed_presentations(
     file: h5py.File, name: str, flips: Times, path: str
 ) -> list[tuple[int, int]] | None:
     """Find repeats in a table of intervals with columns ``stimulus_name`` and ``repeat``."""
-    for table in (file["intervals"].values() if "intervals" in file else ()):
+    for table in file["intervals"].values() if "intervals" in file else ():
         wanted = ("start_time", "stop_time", "stimulus_name", "repeat")
         if not all(isinstance(table.get(column), h5py.Dataset) for column in wanted):
             continue
@@ -240,8 +256,11 @@ def _equal_lengths(
     lengths = ends - begins
     least = int(lengths.min())
     if least < 2 or lengths.max() - least > 1:
-        raise RecordingError(path, f"repeats of {name} have {least} to {lengths.max()} frames",
-                             "repeats must show the same frames; correct the table of intervals")
+        raise RecordingError(
+            path,
+            f"repeats of {name} have {least} to {lengths.max()} frames",
+            "repeats must show the same frames; correct the table of intervals",
+        )
     if lengths.max() > least:
         _log.warning("%s: repeats of %s differ by one frame; all are cut to %d", path, name, least)
     return [(int(begin), int(begin) + least) for begin in begins]
@@ -252,6 +271,9 @@ def _stated_presentations(
 ) -> list[tuple[int, int]]:
     length = repeat_frames or frames
     if length < 2 or frames % length:
-        raise RecordingError(path, f"{name} has {frames} frames, which are no whole number of "
-                             f"repeats of {length}", "correct repeat_frames=")
+        raise RecordingError(
+            path,
+            f"{name} has {frames} frames, which are no whole number of repeats of {length}",
+            "correct repeat_frames=",
+        )
     return [(start, start + length) for start in range(0, frames, length)]

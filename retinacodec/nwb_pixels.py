@@ -87,8 +87,11 @@ def pixels_of(group: h5py.Group, path: str) -> Pixels:
     name = group.name.rsplit("/", 1)[-1]
     if "external_file" in group and not _has_data(group):
         files = [text(entry) for entry in np.atleast_1d(group["external_file"][()]).tolist()]
-        raise RecordingError(path, f"the pixels of {name} are in another file ({files[0]})",
-                             "other files are not opened; put the frames into the NWB file")
+        raise RecordingError(
+            path,
+            f"the pixels of {name} are in another file ({files[0]})",
+            "other files are not opened; put the frames into the NWB file",
+        )
     if text(group.attrs.get("neurodata_type", "")) == "IndexSeries":
         return _indexed(group, name, path)
     if not _has_data(group):
@@ -103,16 +106,24 @@ def _has_data(group: h5py.Group) -> bool:
 
 def _direct(data: h5py.Dataset, name: str, path: str) -> Pixels:
     if data.ndim not in (3, 4) or (data.ndim == 4 and data.shape[3] not in (1, 3, 4)):
-        raise RecordingError(path, f"{name} has data of shape {data.shape}, expected "
-                             "(frame, x, y) or (frame, x, y, colour)")
+        raise RecordingError(
+            path,
+            f"{name} has data of shape {data.shape}, expected "
+            "(frame, x, y) or (frame, x, y, colour)",
+        )
     if data.dtype.kind not in "biuf":
         raise RecordingError(path, f"{name} has pixels of type {data.dtype}, expected numbers")
     conversion = float(data.attrs.get("conversion", 1.0))
     offset = float(data.attrs.get("offset", 0.0))
     if not np.isfinite([conversion, offset]).all() or conversion == 0:
         raise RecordingError(path, f"{name} has conversion {conversion:g} and offset {offset:g}")
-    return Pixels(len(data), (data.shape[1], data.shape[2]),
-                  lambda start, stop: _grey(data[start:stop]), conversion, offset)
+    return Pixels(
+        len(data),
+        (data.shape[1], data.shape[2]),
+        lambda start, stop: _grey(data[start:stop]),
+        conversion,
+        offset,
+    )
 
 
 def _grey(frames: Array) -> Array:
@@ -142,8 +153,12 @@ def _indexed(group: h5py.Group, name: str, path: str) -> Pixels:
         raise RecordingError(path, f"{name} has picture numbers of shape {index.shape}")
     beyond = np.flatnonzero((index < 0) | (index >= count))
     if beyond.size:
-        raise RecordingError(path, f"{name} shows picture {index[beyond[0]]} in frame {beyond[0]}, "
-                             f"but there are only {count}", "write the file again")
+        raise RecordingError(
+            path,
+            f"{name} shows picture {index[beyond[0]]} in frame {beyond[0]}, "
+            f"but there are only {count}",
+            "write the file again",
+        )
     index = index.astype(np.intp)
 
     def raw(start: int, stop: int) -> Array:
@@ -159,13 +174,19 @@ class _Pictures:
     def __init__(self, images: h5py.Group, path: str) -> None:
         order = images.get("order_of_images")
         if not isinstance(order, h5py.Dataset):
-            raise RecordingError(path, f"{images.name} does not say the order of its pictures "
-                                 "(order_of_images)", "picture numbers mean nothing without it")
+            raise RecordingError(
+                path,
+                f"{images.name} does not say the order of its pictures (order_of_images)",
+                "picture numbers mean nothing without it",
+            )
         self._pictures = [images[reference] for reference in order[()]]
         shapes = {picture.shape[:2] for picture in self._pictures}
         if len(shapes) != 1:
-            raise RecordingError(path, f"the pictures of {images.name} have sizes {sorted(shapes)}",
-                                 "a movie needs pictures of one size")
+            raise RecordingError(
+                path,
+                f"the pictures of {images.name} have sizes {sorted(shapes)}",
+                "a movie needs pictures of one size",
+            )
         self.count = len(self._pictures)
         self.size: tuple[int, int] = shapes.pop()
         self._known: dict[int, Array] = {}

@@ -85,8 +85,11 @@ def find_units(file: h5py.File, path: str, table: str | None = None) -> h5py.Gro
         if room in file:
             file[room].visititems(visit)
     if len(found) > 1:
-        raise RecordingError(path, f"has {len(found)} tables of units",
-                             f"choose one with units=: {[group.name for group in found]}")
+        raise RecordingError(
+            path,
+            f"has {len(found)} tables of units",
+            f"choose one with units=: {[group.name for group in found]}",
+        )
     if not found:
         raise RecordingError(path, "has no sorted units (no spike times)", _elsewhere(file))
     return found[0]
@@ -131,8 +134,9 @@ def read_spikes(
             raise RecordingError(path, f"{units.name} has no column {column!r}", _elsewhere(file))
     flat = np.asarray(units["spike_times"][()], np.float64) * scale
     cells = _cell_names(units, path, names)
-    ends = _checked_index(units["spike_times_index"][()], flat.shape, len(cells), cells, path,
-                          "spike_times")
+    ends = _checked_index(
+        units["spike_times_index"][()], flat.shape, len(cells), cells, path, "spike_times"
+    )
     times = tuple(np.split(flat, ends[:-1])) if len(cells) else ()
     _check_trains(cells, times, path)
     return Spikes(cells, times, _observed(units, cells, path))
@@ -162,15 +166,20 @@ def check_clock(spikes: Spikes, start: float, stop: float, path: str) -> None:
     where = f"spikes span {first:.6g} to {last:.6g} and the movie {start:.6g} to {stop:.6g} s"
     if last > _FAR * max(stop, 1.0):
         whole = all((train == train.round()).all() for train in filled)
-        rate = min((10e3, 12.5e3, 20e3, 24.4e3, 25e3, 30e3, 32e3, 40e3, 50e3),
-                   key=lambda guess: abs(np.log(last / stop / guess)))
+        rate = min(
+            (10e3, 12.5e3, 20e3, 24.4e3, 25e3, 30e3, 32e3, 40e3, 50e3),
+            key=lambda guess: abs(np.log(last / stop / guess)),
+        )
         guess = f"samples at about {rate:g} Hz? try spike_scale=1/{rate:g}"
         if not whole or last < 5e3 * stop:
             guess = "milliseconds? try spike_scale=1e-3"
         raise RecordingError(path, f"spike times are not in seconds: {where}", guess)
     if not any(((train >= start) & (train < stop)).any() for train in filled):
-        raise RecordingError(path, f"no spike falls into the movie: {where}",
-                             "are spikes and flips on different clocks?")
+        raise RecordingError(
+            path,
+            f"no spike falls into the movie: {where}",
+            "are spikes and flips on different clocks?",
+        )
 
 
 def text(value: Any) -> str:
@@ -207,8 +216,11 @@ def _cell_names(units: h5py.Group, path: str, names: str | None) -> tuple[str, .
         twice = sorted({cell for cell in cells if cells.count(cell) > 1})
         if names is None and len(set(ids)) == len(ids):
             return ids
-        raise RecordingError(path, f"unit ids are not unique: {twice[:5]}",
-                             "name a column with unique names (names=)")
+        raise RecordingError(
+            path,
+            f"unit ids are not unique: {twice[:5]}",
+            "name a column with unique names (names=)",
+        )
     return cells
 
 
@@ -223,22 +235,33 @@ def _checked_index(
     """Return the end of each row in the flat column, or say where the index is broken."""
     ends = np.asarray(index)
     if ends.ndim != 1 or ends.dtype.kind not in "iu" or ends.size != rows:
-        raise RecordingError(path, f"{column}_index has shape {ends.shape} of {ends.dtype}, "
-                             f"expected {rows} whole numbers")
+        raise RecordingError(
+            path,
+            f"{column}_index has shape {ends.shape} of {ends.dtype}, expected {rows} whole numbers",
+        )
     ends = ends.astype(np.int64)
     falls = np.flatnonzero(np.diff(ends, prepend=0) < 0)
     if falls.size:
-        raise RecordingError(path, f"{column}_index decreases at unit {cells[falls[0]]}",
-                             "the spikes of the units cannot be told apart; write the file again")
+        raise RecordingError(
+            path,
+            f"{column}_index decreases at unit {cells[falls[0]]}",
+            "the spikes of the units cannot be told apart; write the file again",
+        )
     past = np.flatnonzero(ends > shape[0])
     if past.size:
-        raise RecordingError(path, f"{column}_index of unit {cells[past[0]]} ends at "
-                             f"{ends[past[0]]}, but there are only {shape[0]} entries",
-                             "write the file again")
+        raise RecordingError(
+            path,
+            f"{column}_index of unit {cells[past[0]]} ends at "
+            f"{ends[past[0]]}, but there are only {shape[0]} entries",
+            "write the file again",
+        )
     total = int(ends[-1]) if rows else 0
     if total < shape[0]:
-        raise RecordingError(path, f"{column}_index ends at {total}, but there are {shape[0]} "
-                             "entries", "write the file again")
+        raise RecordingError(
+            path,
+            f"{column}_index ends at {total}, but there are {shape[0]} entries",
+            "write the file again",
+        )
     return ends
 
 
@@ -248,13 +271,19 @@ def _check_trains(
     for cell, train in zip(cells, times, strict=True):
         broken = np.flatnonzero(~np.isfinite(train))
         if broken.size:
-            raise RecordingError(path, f"unit {cell} has {broken.size} spike times that are NaN or "
-                                 f"infinite, the first at {broken[0]}", "sort the recording again")
+            raise RecordingError(
+                path,
+                f"unit {cell} has {broken.size} spike times that are NaN or "
+                f"infinite, the first at {broken[0]}",
+                "sort the recording again",
+            )
         falls = np.flatnonzero(np.diff(train) < 0)
         if falls.size:
-            raise RecordingError(path, f"unit {cell} has unsorted spike times, the first after "
-                                 f"spike {falls[0]}",
-                                 "times of separate sweeps may have been put one after another")
+            raise RecordingError(
+                path,
+                f"unit {cell} has unsorted spike times, the first after spike {falls[0]}",
+                "times of separate sweeps may have been put one after another",
+            )
 
 
 def _observed(
@@ -263,9 +292,11 @@ def _observed(
     if "obs_intervals" not in units or "obs_intervals_index" not in units:
         return None
     flat = np.asarray(units["obs_intervals"][()], np.float64).reshape(-1, 2)
-    ends = _checked_index(units["obs_intervals_index"][()], flat.shape, len(cells), cells, path,
-                          "obs_intervals")
+    ends = _checked_index(
+        units["obs_intervals_index"][()], flat.shape, len(cells), cells, path, "obs_intervals"
+    )
     if not np.isfinite(flat).all() or (flat[:, 1] < flat[:, 0]).any():
-        raise RecordingError(path, "obs_intervals hold times that are not finite or stop before "
-                             "they start")
+        raise RecordingError(
+            path, "obs_intervals hold times that are not finite or stop before they start"
+        )
     return tuple(np.split(flat, ends[:-1])) if cells else ()

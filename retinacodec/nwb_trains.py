@@ -103,8 +103,11 @@ def trains_of_counts(recordings: Sequence[xr.Dataset], blocks: Sequence[Block]) 
     if any(len(parts) != len(blocks) for parts in times.values()):
         raise InputError("write_nwb: expected the same cells in all recordings")
     return [
-        Train(cell, np.concatenate([times[cell][k] for k in order]),
-              np.concatenate([observed[cell][k] for k in order]))
+        Train(
+            cell,
+            np.concatenate([times[cell][k] for k in order]),
+            np.concatenate([observed[cell][k] for k in order]),
+        )
         for cell in times
     ]
 
@@ -121,9 +124,11 @@ def _counts(recording: xr.Dataset, block: Block) -> NDArray[np.float64]:
     broken = np.argwhere(np.isfinite(counts) & (counts != counts.round()))
     if broken.size:
         frame, cell = broken[0]
-        problems.add(f"{source} of cell {recording['cell'].values[cell]} is "
-                     f"{counts[frame, cell]:g} in frame {frame}: only whole counts can be written "
-                     "as spikes; give spike_times")
+        problems.add(
+            f"{source} of cell {recording['cell'].values[cell]} is "
+            f"{counts[frame, cell]:g} in frame {frame}: only whole counts can be written "
+            "as spikes; give spike_times"
+        )
     problems.raise_as(f"recording of {block.name!r}")
     return counts
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -20,62 +19,14 @@ from numpy.typing import NDArray
 from retinacodec.atomic import replacing
 from retinacodec.errors import InputError, Problems
 from retinacodec.nwb_coding import Block, block_of
+from retinacodec.nwb_session import Prepared, Session
 from retinacodec.nwb_trains import Train, trains_of_counts, trains_of_times
 from retinacodec.progress import track
 
-__all__ = ["Session", "creating", "store", "write_nwb"]
+__all__ = ["creating", "store", "write_nwb"]
 
 _CHUNK_BYTES = 1 << 20
 _SLAB_BYTES = 1 << 25
-_SYNTHETIC = "http://purl.obolibrary.org/obo/NCBITaxon_32630"  # "synthetic construct"
-
-
-@dataclass(frozen=True)
-class Session:
-    """Who recorded what, when and from which animal; the defaults describe a simulation.
-
-    Parameters
-    ----------
-    description, experiment_description : str
-        Plain words on the session and on the experiment.
-    start : datetime, optional
-        Start of the session, with a time zone; by default now.
-    identifier, session_id : str, optional
-        Names of the file and the session; by default random and from the identifier.
-    experimenter : tuple of str
-        "Last name, first name" of each.
-    lab, institution : str
-        Where it was recorded.
-    keywords : tuple of str
-        Search terms.
-    publications : tuple of str
-        DOIs, each with its ``https://doi.org/`` prefix.
-    subject_id, species, sex, age, subject_description : str
-        The animal: Latin name or an NCBI taxonomy link, M, F, O or U, ISO 8601 age ("P8W"; "P0D/"
-        for unknown).
-    screen : str
-        What showed the movie.
-    notes : str
-        Anything else.
-    """
-
-    description: str = "Movies and responses made by a simulated retina."
-    experiment_description: str = "Responses of a simulated retina to visual stimuli."
-    start: datetime | None = None
-    identifier: str = ""
-    session_id: str = ""
-    experimenter: tuple[str, ...] = ("Software, Retinacodec",)
-    lab: str = "simulation"
-    institution: str = "not applicable"
-    keywords: tuple[str, ...] = ("retina", "visual stimulus", "simulation")
-    publications: tuple[str, ...] = ()
-    subject_id: str = "simulation"
-    species: str = _SYNTHETIC
-    sex: str = "U"
-    age: str = "P0D/"
-    subject_description: str = "a simulated retina"
-    screen: str = "display that showed the movies"
-    notes: str = ""
 
 
 def write_nwb(
@@ -129,8 +80,10 @@ def write_nwb(
     if recording is not None:
         recordings = [recording] if isinstance(recording, xr.Dataset) else list(recording)
         if len(recordings) != len(movies):
-            raise InputError(f"write_nwb: expected one recording for each of {len(movies)} movies, "
-                             f"got {len(recordings)}")
+            raise InputError(
+                f"write_nwb: expected one recording for each of {len(movies)} movies, "
+                f"got {len(recordings)}"
+            )
     shown = [one.sizes.get("repeat", 1) for one in recordings] or [1] * len(movies)
     with creating(path, overwrite=overwrite) as temporary:
         blocks = [block_of(one, times) for one, times in zip(movies, shown, strict=True)]
@@ -138,7 +91,7 @@ def write_nwb(
             trains = trains_of_times(spike_times)
         else:
             trains = trains_of_counts(recordings, blocks)
-        store(temporary, blocks, trains, session=session or Session())
+        store(temporary, Prepared(blocks, trains, session or Session()))
     return Path(path)
 
 
@@ -170,38 +123,25 @@ def creating(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-def store(
-    path: Path,
-    blocks: Sequence[Block],
-    trains: Sequence[Train],
-    *,
-    session: Session,
-    resolution: float | None = None,
-) -> None:
+def store(path: Path, contents: Prepared) -> None:
     """Write prepared movies and spike trains to a new file; `write_nwb` is the plain way.
 
     Parameters
     ----------
     path : Path
         A temporary name from `creating`.
-    blocks : sequence of Block
-        The movies.
-    trains : sequence of Train
-        The spikes of each cell.
-    session : Session
-        Who, when, which animal.
-    resolution : float, optional
-        Smallest difference between two spike times, s; by default the smallest there is.
+    contents : Prepared
+        Movies, spikes and session.
 
     Raises
     ------
     InputError
         If there is no movie, names are not unique, or movies overlap in time.
     """
-    _check_blocks(blocks)
-    _write_structure(path, blocks, trains, session, resolution)
+    _check_blocks(contents.blocks)
+    _write_structure(path, contents)
     with h5py.File(path, "r+") as file:
-        for block in blocks:
+        for block in contents.blocks:
             _fill(file[f"stimulus/presentation/{block.name}/data"], block)
 
 
@@ -210,31 +150,30 @@ def _check_blocks(blocks: Sequence[Block]) -> None:
     names = [block.name for block in blocks]
     problems.require(len(blocks) > 0, "expected at least one movie")
     problems.require(len(set(names)) == len(names), f"movies need different names, got {names}")
-    spans = sorted((block.onsets[0], block.onsets[0] + block.presentations * block.period,
-                    block.name) for block in blocks)
+    spans = sorted(
+        (block.onsets[0], block.onsets[0] + block.presentations * block.period, block.name)
+        for block in blocks
+    )
     for (_, stop, first), (start, _, second) in pairwise(spans):
-        problems.require(start >= stop - 1e-9, f"{second!r} starts at {start:g} s before {first!r} "
-                         f"ends at {stop:g} s; shift its time coordinate")
+        problems.require(
+            start >= stop - 1e-9,
+            f"{second!r} starts at {start:g} s before {first!r} "
+            f"ends at {stop:g} s; shift its time coordinate",
+        )
     problems.raise_as("write_nwb")
 
 
-def _write_structure(
-    path: Path,
-    blocks: Sequence[Block],
-    trains: Sequence[Train],
-    session: Session,
-    resolution: float | None,
-) -> None:
+def _write_structure(path: Path, contents: Prepared) -> None:
     """Write everything but the pixels, for which room is made."""
     from pynwb import NWBHDF5IO
 
-    file = _new_file(session)
-    screen = file.create_device(name="screen", description=session.screen)
-    for block in blocks:
+    file = _new_file(contents.session)
+    screen = file.create_device(name="screen", description=contents.session.screen)
+    for block in contents.blocks:
         file.add_stimulus(_series(block, screen))
         _add_truth(file, block)
-    _add_presentations(file, blocks)
-    _add_units(file, trains, resolution)
+    _add_presentations(file, contents.blocks)
+    _add_units(file, contents.trains, contents.resolution)
     with h5py.File(path, "w") as room, NWBHDF5IO(file=room, mode="w") as io:
         io.write(file)
 
@@ -318,18 +257,27 @@ def _add_truth(file: Any, block: Block) -> None:
     from pynwb import TimeSeries
 
     timing = _timing(block.onsets)
-    series = {f"{block.name}_{key}": (values, unit, f"{key} in each frame of {block.name}")
-              for key, (values, unit) in block.truth.items()}
+    series = {
+        f"{block.name}_{key}": (values, unit, f"{key} in each frame of {block.name}")
+        for key, (values, unit) in block.truth.items()
+    }
     if block.exact_onsets and "rate" in _timing(block.all_onsets()):
         series[f"{block.name}_frame_onsets"] = (
-            block.onsets, "s", f"flip times of {block.name} before rounding to a constant rate")
+            block.onsets,
+            "s",
+            f"flip times of {block.name} before rounding to a constant rate",
+        )
     if not series:
         return
     module = file.processing.get("misc") or file.create_processing_module(
-        name="misc", description="what is known about each frame of the movies")
+        name="misc", description="what is known about each frame of the movies"
+    )
     for name, (values, unit, words) in series.items():
-        module.add(TimeSeries(name=name, data=_packed(values), unit=unit or "n.a.",
-                              description=words, **timing))
+        module.add(
+            TimeSeries(
+                name=name, data=_packed(values), unit=unit or "n.a.", description=words, **timing
+            )
+        )
 
 
 def _add_presentations(file: Any, blocks: Sequence[Block]) -> None:

@@ -1,0 +1,111 @@
+"""Which foreign recordings can become NWB 2, and the verb that converts them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import h5py
+
+from retinacodec.errors import RecordingError
+from retinacodec.hdf5_safety import blaming, open_hdf5
+from retinacodec.import_choice import Choice
+from retinacodec.lab_hdf5 import LabHdf5
+from retinacodec.nwb_contrast import Contrast
+from retinacodec.nwb_session import Prepared
+from retinacodec.nwb_spikes import text
+from retinacodec.nwb_writer import creating, store
+from retinacodec.ret1 import Ret1
+
+__all__ = ["FORMATS", "UNREAD", "Format", "import_recording", "recognised"]
+
+
+class Format(Protocol):
+    """A foreign layout: how to tell it, what is in it, and how it becomes NWB 2."""
+
+    kind: str
+
+    def recognises(self, file: h5py.File) -> bool:
+        """Tell whether a file has this layout."""
+        ...
+
+    def contents(self, file: h5py.File) -> list[tuple[str, str]]:
+        """Return what a file holds, in rows of name and words."""
+        ...
+
+    def prepare(self, file: h5py.File, path: str, choice: Choice) -> Prepared:
+        """Collect movies, spikes and session."""
+        ...
+
+
+FORMATS: tuple[Format, ...] = (Ret1(), LabHdf5())
+UNREAD = frozenset({"data"})  # ret-1 files link to pixels elsewhere, which no format here opens
+
+
+def recognised(file: h5py.File) -> Format | None:
+    """Return the foreign layout of an open HDF5 file, or None if it has none of those known."""
+    return next((one for one in FORMATS if one.recognises(file)), None)
+
+
+def import_recording(
+    src: str | Path,
+    out: str | Path,
+    *,
+    stimulus: str | Sequence[str] | None = None,
+    pixel_um: float | None = None,
+    contrast: Contrast | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Convert a recording from another format to NWB 2.
+
+    Parameters
+    ----------
+    src : str or Path
+        The recording: an NWB 1 file of CRCNS ret-1, whose movies are drawn again from their
+        seed, or a laboratory HDF5 file with ``train`` and ``test``.
+    out : str or Path
+        The NWB 2 file to write.
+    stimulus : str or sequence of str, optional
+        Movies to take; by default all of them. `read_nwb` then asks which one is meant.
+    pixel_um : float, optional
+        Side of a pixel on the retina, um, where the source does not say it.
+    contrast : Contrast, optional
+        How pixel values become contrast, where the source does not say it.
+    overwrite : bool, default False
+        Replace an existing file.
+
+    Returns
+    -------
+    Path
+        The file written.
+
+    Raises
+    ------
+    RecordingError
+        If the source cannot be read or is of no known format.
+    InputError
+        If the file to write exists or cannot be written. Nothing is left behind.
+    """
+    wanted = [stimulus] if isinstance(stimulus, str) else stimulus
+    with (
+        open_hdf5(src, first=_refuse_nwb2, unread=UNREAD) as file,
+        creating(out, overwrite=overwrite) as temporary,
+    ):
+        found = recognised(file)
+        if found is None:
+            raise RecordingError(
+                src,
+                "is HDF5 of no known format",
+                "known are " + ", ".join(one.kind for one in FORMATS),
+            )
+        with blaming(src):
+            contents = found.prepare(file, str(src), Choice(wanted, pixel_um, contrast))
+        store(temporary, contents)
+    return Path(out)
+
+
+def _refuse_nwb2(file: h5py.File) -> None:
+    version = text(file.attrs.get("nwb_version", ""))
+    if version.startswith("2"):
+        raise RecordingError(file.filename, f"is NWB {version} already", "use it as it is")
