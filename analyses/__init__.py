@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from retinacodec.analyses.comparison import compare_models, draw_comparison
 from retinacodec.analyses.receptive_fields import (
     draw_sta,
     draw_time_course,
@@ -10,6 +11,8 @@ from retinacodec.analyses.receptive_fields import (
 )
 
 __all__ = [
+    "compare_models",
+    "draw_comparison",
     "draw_sta",
     "draw_time_course",
     "spike_triggered_average",

@@ -70,7 +70,7 @@ def spike_triggered_average(
 
     References
     ----------
-    .. [1] Chichilnisky, Network: Computation in Neural Systems 12, 199 (2001), eq. 9.
+    .. [1] Chichilnisky, Network: Computation in Neural Systems 12, 199 (2001).
     """
     check_stimulus(movie)
     check_recording(recording)

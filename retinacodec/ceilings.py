@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from retinacodec.errors import InputError
-from retinacodec.metrics import pearson, positive_or_nan
+from retinacodec.metrics import positive_or_nan
 
-__all__ = ["cc_max", "cc_norm", "feve", "jackknife_oracle", "signal_power"]
+__all__ = ["RepeatSums", "cc_max", "cc_norm", "feve", "jackknife_oracle", "signal_power"]
 
 Array = npt.NDArray[Any]
+
+_SILENT = "signal power is not above zero"
 
 
 def signal_power(repeats: npt.ArrayLike) -> Array:
@@ -40,14 +44,10 @@ def signal_power(repeats: npt.ArrayLike) -> Array:
 
     References
     ----------
-    .. [1] Sahani and Linden, NeurIPS 15 (2003), eq. 1.
-    .. [2] Schoppe et al., Frontiers in Computational Neuroscience 10, 10 (2016), eq. 5.
+    .. [1] Sahani and Linden, NeurIPS 15 (2003), estimator of the signal power.
+    .. [2] Schoppe et al., Frontiers in Computational Neuroscience 10, 10 (2016).
     """
-    trials = _trials(repeats)
-    count = len(trials)
-    together = np.nanvar(trials.sum(axis=0), axis=0, ddof=1)
-    apart = np.nanvar(trials, axis=1, ddof=1).sum(axis=0)
-    return np.asarray((together - apart) / (count * (count - 1)))
+    return RepeatSums.of(repeats).signal_power()
 
 
 def cc_max(repeats: npt.ArrayLike) -> Array:
@@ -75,11 +75,9 @@ def cc_max(repeats: npt.ArrayLike) -> Array:
 
     References
     ----------
-    .. [1] Schoppe et al., Frontiers in Computational Neuroscience 10, 10 (2016), eq. 8.
+    .. [1] Schoppe et al., Frontiers in Computational Neuroscience 10, 10 (2016).
     """
-    trials = _trials(repeats)
-    power = positive_or_nan(signal_power(trials), "signal power is not above zero")
-    return np.asarray(np.sqrt(power / np.nanvar(trials.mean(axis=0), axis=0, ddof=1)))
+    return RepeatSums.of(repeats).cc_max()
 
 
 def cc_norm(repeats: npt.ArrayLike, prediction: npt.ArrayLike) -> Array:
@@ -110,20 +108,9 @@ def cc_norm(repeats: npt.ArrayLike, prediction: npt.ArrayLike) -> Array:
 
     References
     ----------
-    .. [1] Schoppe et al., Frontiers in Computational Neuroscience 10, 10 (2016), eq. 10.
+    .. [1] Schoppe et al., Frontiers in Computational Neuroscience 10, 10 (2016).
     """
-    trials = _trials(repeats)
-    mean = trials.mean(axis=0)
-    guess = np.where(np.isnan(mean), np.nan, np.asarray(prediction, dtype=np.float64))
-    power = positive_or_nan(signal_power(trials), "signal power is not above zero")
-    level = np.nanmean(guess, axis=0)
-    guess = guess - level
-    seen = np.isfinite(mean).sum(axis=0) - 1
-    covariance = np.nansum((mean - np.nanmean(mean, axis=0)) * guess, axis=0) / seen
-    rounding = 1e-24 * np.nan_to_num(level**2)
-    spread = np.nansum(guess**2, axis=0) / seen
-    spread = positive_or_nan(spread, "the prediction does not vary", rounding)
-    return np.asarray(covariance / np.sqrt(spread * power))
+    return RepeatSums.of(repeats, prediction).cc_norm()
 
 
 def feve(repeats: npt.ArrayLike, prediction: npt.ArrayLike) -> Array:
@@ -154,13 +141,10 @@ def feve(repeats: npt.ArrayLike, prediction: npt.ArrayLike) -> Array:
 
     References
     ----------
-    .. [1] Cadena et al., PLoS Computational Biology 15, e1006897 (2019), eq. 5.
+    .. [1] Cadena et al., PLoS Computational Biology 15, e1006897 (2019), fraction of
+       explainable variance explained.
     """
-    trials = _trials(repeats)
-    noise = np.nanmean(trials.var(axis=0, ddof=1), axis=0)
-    error = np.nanmean((trials - np.asarray(prediction, dtype=np.float64)) ** 2, axis=(0, 1))
-    explainable = np.nanvar(trials, axis=(0, 1)) - noise
-    return np.asarray(1 - (error - noise) / positive_or_nan(explainable, "no explainable variance"))
+    return RepeatSums.of(repeats, prediction).feve()
 
 
 def jackknife_oracle(repeats: npt.ArrayLike) -> Array:
@@ -186,12 +170,124 @@ def jackknife_oracle(repeats: npt.ArrayLike) -> Array:
     -----
     ``mean_n corr_t(R_n, mean_{m != n} R_m)``.
     """
-    trials = _trials(repeats)
-    others = (trials.sum(axis=0) - trials) / (len(trials) - 1)
-    each = np.stack([pearson(one, rest) for one, rest in zip(trials, others, strict=True)])
-    defined = np.isfinite(each)
-    count = positive_or_nan(defined.sum(axis=0).astype(np.float64), "no repeat varies")
-    return np.asarray(np.where(defined, each, 0.0).sum(axis=0) / count)
+    return RepeatSums.of(repeats).oracle()
+
+
+@dataclass(frozen=True)
+class RepeatSums:
+    """Sums over frames from which every score of this module follows.
+
+    They add up: the sums of a resample of blocks of frames are the weighted sums of the blocks.
+
+    Parameters
+    ----------
+    count, total, total_square, square : ndarray (...)
+        Over the frames: their number; sum over repeats ``S``; ``S^2``; ``sum_n R_n^2``.
+    guess, guess_square, product : ndarray (...)
+        The prediction ``p``; ``p^2``; ``p S``.
+    each, each_square, each_product : ndarray (..., repeat)
+        ``R_n``, ``R_n^2`` and ``R_n S`` of every repeat.
+    """
+
+    count: Array
+    total: Array
+    total_square: Array
+    square: Array
+    guess: Array
+    guess_square: Array
+    product: Array
+    each: Array
+    each_square: Array
+    each_product: Array
+
+    @classmethod
+    def terms(cls, repeats: npt.ArrayLike, prediction: npt.ArrayLike = 0.0) -> RepeatSums:
+        """Return the terms of each frame (time, ...), before they are added up."""
+        trials = _trials(repeats)
+        guess = np.broadcast_to(np.asarray(prediction, dtype=np.float64), trials.shape[1:])
+        seen = np.isfinite(trials[0]) & np.isfinite(guess)
+        level = np.where(seen, trials, 0.0).sum(axis=(0, 1)) / np.maximum(seen.sum(axis=0), 1)
+        level = level / len(trials)
+        trials = np.where(seen, trials - level, 0.0)
+        trials = np.where(np.abs(trials) <= 1e-12 * np.abs(level), 0.0, trials)
+        guess = np.where(seen, guess - level, 0.0)
+        total = trials.sum(axis=0)
+        each = np.moveaxis(trials, 0, -1)
+        return cls(
+            count=seen.astype(np.float64),
+            total=total,
+            total_square=total**2,
+            square=(trials**2).sum(axis=0),
+            guess=guess,
+            guess_square=guess**2,
+            product=guess * total,
+            each=each,
+            each_square=each**2,
+            each_product=each * total[..., None],
+        )
+
+    @classmethod
+    def of(cls, repeats: npt.ArrayLike, prediction: npt.ArrayLike = 0.0) -> RepeatSums:
+        """Return the sums (...) over all frames."""
+        return cls.terms(repeats, prediction).map(lambda terms: terms.sum(axis=0))
+
+    def map(self, function: Callable[[Array], Array]) -> RepeatSums:
+        """Return the sums with a function applied to each."""
+        return type(self)(*(function(getattr(self, item.name)) for item in fields(self)))
+
+    def signal_power(self) -> Array:
+        """Return the signal power (...)."""
+        repeats = self.each.shape[-1]
+        together = self._spread(self.total_square, self.total)
+        apart = self._spread(self.square, np.sqrt((self.each**2).sum(axis=-1)))
+        return np.asarray((together - apart) / (repeats * (repeats - 1)))
+
+    def cc_max(self) -> Array:
+        """Return the noise ceiling (...), NaN with a warning without signal power."""
+        power = positive_or_nan(self.signal_power(), _SILENT)
+        spread = self._spread(self.total_square, self.total) / self.each.shape[-1] ** 2
+        return np.asarray(np.sqrt(power / spread))
+
+    def cc_norm(self) -> Array:
+        """Return the normalised correlation (...), NaN with a warning where undefined."""
+        power = positive_or_nan(self.signal_power(), _SILENT)
+        rounding = 1e-13 * self.guess_square
+        spread = self._spread(self.guess_square, self.guess)
+        spread = positive_or_nan(spread, "the prediction does not vary", rounding)
+        shared = self.product - self.guess * self.total / self.count
+        covariance = shared / (self.count - 1) / self.each.shape[-1]
+        return np.asarray(covariance / np.sqrt(spread * power))
+
+    def feve(self) -> Array:
+        """Return the fraction of explainable variance (...), NaN with a warning without any."""
+        repeats = self.each.shape[-1]
+        values = repeats * self.count
+        noise = (self.square - self.total_square / repeats) / (repeats - 1) / self.count
+        error = (self.square - 2 * self.product + repeats * self.guess_square) / values
+        spread = self.square / values - (self.total / values) ** 2
+        explainable = positive_or_nan(spread - noise, "no explainable variance")
+        return np.asarray(1 - (error - noise) / explainable)
+
+    def oracle(self) -> Array:
+        """Return the jackknife oracle (...), NaN with a warning where no repeat varies."""
+        total, square, count = (
+            part[..., None] for part in (self.total, self.total_square, self.count)
+        )
+        rest = total - self.each
+        rest_square = square - 2 * self.each_product + self.each_square
+        shared = self.each_product - self.each_square - self.each * rest / count
+        own, other = (
+            np.maximum(both - one**2 / count, 0.0)
+            for both, one in ((self.each_square, self.each), (rest_square, rest))
+        )
+        varies = (own > 1e-13 * self.each_square) & (other > 1e-13 * rest_square)
+        scale = np.sqrt(np.where(varies, own * other, 1.0))
+        defined = positive_or_nan(varies.sum(axis=-1), "no repeat varies")
+        return np.asarray(np.where(varies, shared / scale, 0.0).sum(axis=-1) / defined)
+
+    def _spread(self, squares: Array, total: Array) -> Array:
+        """Return the unbiased variance over frames from a sum of squares and a sum."""
+        return np.asarray((squares - total**2 / self.count) / (self.count - 1))
 
 
 def _trials(repeats: npt.ArrayLike) -> Array:
