@@ -163,7 +163,7 @@ class GanglionType:
 BIPOLARS = (
     BipolarType("ON transient", "ON", 70.0, 115.0, 0.6, threshold=-0.03),
     BipolarType("ON sustained", "ON", 95.0, 170.0, 0.15, threshold=-0.03),
-    BipolarType("OFF transient", "OFF", 62.0, 100.0, 0.6, threshold=0.06),
+    BipolarType("OFF transient", "OFF", 62.0, 100.0, 0.6, threshold=0.05),
     BipolarType("OFF sustained", "OFF", 90.0, 160.0, 0.15, threshold=0.06),
 )
 
@@ -181,24 +181,24 @@ AMACRINES = (
 
 GANGLIONS = (
     GanglionType(
-        "OFF transient", (("OFF transient", 1.0),),
-        (("amacrine ON", 0.5), ("amacrine wide", 0.4)), 90.0, 0.03, 900.0,
+        "OFF transient", (("OFF transient", 1.4),),
+        (("amacrine ON", 0.5), ("amacrine wide", 0.5)), 90.0, 0.03, 550.0,
     ),
     GanglionType(
         "OFF sustained", (("OFF sustained", 1.0),),
-        (("amacrine ON", 0.5), ("amacrine wide", 0.3)), 75.0, 0.06, 800.0,
+        (("amacrine ON", 0.5), ("amacrine wide", 0.3)), 75.0, 0.06, 700.0,
     ),
     GanglionType(
-        "ON", (("ON transient", 0.6), ("ON sustained", 0.4)),
-        (("amacrine OFF", 0.8), ("amacrine wide", 0.6)), 90.0, 0.08, 900.0,
+        "ON", (("ON transient", 0.9), ("ON sustained", 0.25)),
+        (("amacrine OFF", 0.8), ("amacrine wide", 0.6)), 90.0, 0.08, 600.0,
     ),
     GanglionType(
         "ON-OFF", (("ON transient", 0.5), ("OFF transient", 0.8)),
-        (("amacrine wide", 0.4),), 70.0, 0.045, 900.0,
+        (("amacrine wide", 0.4),), 70.0, 0.045, 650.0,
     ),
     GanglionType(
         "object motion", (("ON transient", 1.0), ("OFF transient", 1.0)),
-        (("amacrine wide", 1.6),), 60.0, 0.05, 900.0,
+        (("amacrine wide", 1.6),), 60.0, 0.05, 500.0,
     ),
 )  # fmt: skip
 
