@@ -13,7 +13,7 @@ import h5py
 
 from retinacodec.errors import InputError, RecordingError, RetinacodecError
 
-__all__ = ["Limits", "blaming", "open_hdf5", "scan"]
+__all__ = ["Limits", "blaming", "is_hdf5", "open_hdf5", "scan"]
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -125,6 +125,25 @@ def open_hdf5(
         raise RecordingError(source, *_explained(error)) from error
 
 
+def is_hdf5(path: str | Path) -> bool:
+    """Tell by its first bytes whether a file is HDF5.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+
+    Returns
+    -------
+    bool
+        True if the signature stands at the start or behind a user block.
+    """
+    size = Path(path).stat().st_size
+    with Path(path).open("rb") as raw:
+        places = [0] + [1 << power for power in range(9, 21)]
+        return any(_signature_at(raw, place) for place in places if place < size)
+
+
 @contextmanager
 def blaming(path: str | Path) -> Iterator[None]:
     """Blame a file for what turns out wrong with its contents inside the ``with`` block.
@@ -159,10 +178,7 @@ def _check_outside(path: Path) -> None:
     if not path.exists():
         raise RecordingError(path, "no such file")
     try:
-        size = path.stat().st_size
-        with path.open("rb") as raw:
-            places = [0] + [1 << power for power in range(9, 21)]
-            signed = any(_signature_at(raw, place) for place in places if place < size)
+        size, signed = path.stat().st_size, is_hdf5(path)
     except OSError as error:
         raise RecordingError(path, f"cannot be opened: {error.strerror}") from error
     if size == 0:

@@ -1,51 +1,22 @@
-"""Which foreign recordings can become NWB 2, and the verb that converts them."""
+"""The verbs for files from elsewhere: convert a recording to NWB 2, describe any file."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import h5py
 
+from retinacodec.contents import FileInfo, describe
 from retinacodec.errors import RecordingError
 from retinacodec.hdf5_safety import blaming, open_hdf5
 from retinacodec.import_choice import Choice
-from retinacodec.lab_hdf5 import LabHdf5
+from retinacodec.import_formats import FORMATS, UNREAD, recognised
 from retinacodec.nwb_contrast import Contrast
-from retinacodec.nwb_session import Prepared
 from retinacodec.nwb_spikes import text
 from retinacodec.nwb_writer import creating, store
-from retinacodec.ret1 import Ret1
 
-__all__ = ["FORMATS", "UNREAD", "Format", "import_recording", "recognised"]
-
-
-class Format(Protocol):
-    """A foreign layout: how to tell it, what is in it, and how it becomes NWB 2."""
-
-    kind: str
-
-    def recognises(self, file: h5py.File) -> bool:
-        """Tell whether a file has this layout."""
-        ...
-
-    def contents(self, file: h5py.File) -> list[tuple[str, str]]:
-        """Return what a file holds, in rows of name and words."""
-        ...
-
-    def prepare(self, file: h5py.File, path: str, choice: Choice) -> Prepared:
-        """Collect movies, spikes and session."""
-        ...
-
-
-FORMATS: tuple[Format, ...] = (Ret1(), LabHdf5())
-UNREAD = frozenset({"data"})  # ret-1 files link to pixels elsewhere, which no format here opens
-
-
-def recognised(file: h5py.File) -> Format | None:
-    """Return the foreign layout of an open HDF5 file, or None if it has none of those known."""
-    return next((one for one in FORMATS if one.recognises(file)), None)
+__all__ = ["FileInfo", "describe", "import_recording"]
 
 
 def import_recording(
