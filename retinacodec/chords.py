@@ -16,12 +16,15 @@ from torch.nn import functional as F
 __all__ = [
     "attention",
     "chord",
+    "chord_slope",
+    "derivative",
     "einsum_product",
     "layer_norm",
     "log_softmax",
     "log_sum_exp",
     "matmul_product",
     "max_pool",
+    "previous",
     "product",
     "softmax",
 ]
@@ -46,10 +49,43 @@ def previous(values: Tensor, points: int) -> Tensor:
     return values.reshape(-1, points, *values.shape[1:]).roll(1, dims=1).reshape(values.shape)
 
 
-def _derivative(function: Function, at: Tensor) -> Tensor:
+def derivative(function: Function, at: Tensor) -> Tensor:
+    """Return the derivative of an element-wise function."""
     with torch.enable_grad():
         at = at.detach().requires_grad_()
         return torch.autograd.grad(function(at).sum(), at)[0]
+
+
+def chord_slope(
+    function: Function, values: Tensor, out: Tensor, points: int, kinked: bool
+) -> Tensor:
+    """Return the chord slope of an element-wise function on each interval.
+
+    Parameters
+    ----------
+    function : callable
+        Element-wise.
+    values, out : torch.Tensor (rows, ...)
+        Arguments and values of the function, in paths of ``points`` consecutive rows each.
+    points : int
+        Rows of a path.
+    kinked : bool
+        Whether the function is piecewise linear.
+
+    Returns
+    -------
+    torch.Tensor (rows, ...)
+        ``(f(z_k) - f(z_{k-1})) / (z_k - z_{k-1})``, and ``f'`` at the midpoint where the change
+        is tiny; the first row of a path is without meaning.
+    """
+    before, out_before = previous(values, points), previous(out, points)
+    change = values - before
+    small = _small(change, values, kinked)
+    slope = (out - out_before) / change.masked_fill(small, 1)
+    if bool(small.any()):
+        middle = (values[small] + before[small]) / 2
+        slope[small] = derivative(function, middle).to(slope.dtype)
+    return slope
 
 
 class _Chord(torch.autograd.Function):
@@ -58,13 +94,7 @@ class _Chord(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, function: Function, points: int, kinked: bool) -> Tensor:
         out = function(values)
-        before, out_before = previous(values, points), previous(out, points)
-        change = values - before
-        small = _small(change, values, kinked)
-        slope = (out - out_before) / change.masked_fill(small, 1)
-        if bool(small.any()):
-            middle = (values[small] + before[small]) / 2
-            slope[small] = _derivative(function, middle).to(slope.dtype)
+        slope = chord_slope(function, values, out, points, kinked)
         ctx.save_for_backward(slope)
         return out
 

@@ -20,7 +20,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from retinacodec import chords
 from retinacodec.errors import InputError
 
-__all__ = ["SecantMode"]
+__all__ = ["ELEMENTWISE", "KINKED", "SecantMode", "plain_function", "tensors"]
 
 _LINEAR = frozenset(
     """
@@ -39,7 +39,7 @@ _LINEAR = frozenset(
     """.split()
 )
 
-_ELEMENTWISE = frozenset(
+ELEMENTWISE = frozenset(
     """
     relu relu6 leaky_relu elu celu selu gelu silu mish softplus hardtanh hardswish hardsigmoid
     logsigmoid softsign tanhshrink softshrink hardshrink threshold sigmoid tanh exp expm1 log
@@ -48,7 +48,7 @@ _ELEMENTWISE = frozenset(
     """.split()
 )
 
-_KINKED = frozenset(
+KINKED = frozenset(
     """
     relu relu6 leaky_relu celu selu elu hardtanh hardswish hardsigmoid softshrink hardshrink
     threshold abs absolute clamp clip clamp_min clamp_max sign
@@ -94,10 +94,10 @@ class SecantMode(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if not any(self._depends(tensor) for tensor in _tensors((args, kwargs))):
+        if not any(self._depends(tensor) for tensor in tensors((args, kwargs))):
             return func(*args, **kwargs)
         result = self._apply(func, args, kwargs)
-        for tensor in _tensors(result):
+        for tensor in tensors(result):
             self._on_path[tensor] = True
         return result
 
@@ -111,7 +111,7 @@ class SecantMode(TorchFunctionMode):
         rule = self._rule(base, func, args, kwargs)
         if rule is None:
             result = func(*args, **kwargs)
-            if any(tensor.is_floating_point() for tensor in _tensors(result)) and not (
+            if any(tensor.is_floating_point() for tensor in tensors(result)) and not (
                 base in _LINEAR or name in _LINEAR
             ):
                 raise InputError(
@@ -127,7 +127,7 @@ class SecantMode(TorchFunctionMode):
         self, name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Callable[[], Tensor] | None:
         """Return what computes a nonlinear operation here, or None for all others."""
-        if name in _ELEMENTWISE:
+        if name in ELEMENTWISE:
             return partial(self._elementwise, name, func, args, kwargs)
         if name in _STOCHASTIC or name.endswith(("batch_norm", "instance_norm")):
             return partial(self._only_in_eval, name, func, args, kwargs)
@@ -142,14 +142,10 @@ class SecantMode(TorchFunctionMode):
         values = args[0] if args else kwargs["input"]
         rest = args[1:]
         options = {k: v for k, v in kwargs.items() if k not in ("input", "inplace")}
-        if any(self._depends(other) for other in _tensors((rest, options))):
+        if any(self._depends(other) for other in tensors((rest, options))):
             raise InputError(f"secant: {name!r} with two arguments on the path has no exact factor")
-        plain = getattr(F, name, None) or getattr(torch, name, None) or func
-        if name in ("relu", "relu6", "elu", "celu", "selu", "silu", "mish", "leaky_relu"):
-            rest = tuple(value for value in rest if not isinstance(value, bool))
-        return chords.chord(
-            lambda z: plain(z, *rest, **options), values, self.points, kinked=name in _KINKED
-        )
+        plain = plain_function(name, func, rest, options)
+        return chords.chord(plain, values, self.points, kinked=name in KINKED)
 
     def _only_in_eval(
         self, name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -284,17 +280,27 @@ _SPECIAL: dict[str, Callable[..., Any]] = {
 }
 
 
+def plain_function(
+    name: str, func: Callable[..., Tensor], rest: tuple[Any, ...], options: dict[str, Any]
+) -> Callable[[Tensor], Tensor]:
+    """Return an element-wise function of one argument that changes nothing in place."""
+    plain = getattr(F, name, None) or getattr(torch, name, None) or func
+    if name in ("relu", "relu6", "elu", "celu", "selu", "silu", "mish", "leaky_relu"):
+        rest = tuple(value for value in rest if not isinstance(value, bool))
+    return lambda values: plain(values, *rest, **options)
+
+
 def _axis(dim: int, values: Tensor) -> int:
     return dim % values.ndim
 
 
-def _tensors(value: Any) -> Iterable[Tensor]:
+def tensors(value: Any) -> Iterable[Tensor]:
     """Yield the tensors in nested tuples, lists and dicts."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, (tuple, list)):
         for item in value:
-            yield from _tensors(item)
+            yield from tensors(item)
     elif isinstance(value, dict):
         for item in value.values():
-            yield from _tensors(item)
+            yield from tensors(item)
