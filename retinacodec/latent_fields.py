@@ -105,7 +105,7 @@ class LatentFields:
                 f"project: {self.rate.size} fields need {need:.2f} GB, the budget is "
                 f"{budget_gb:g} GB; select fewer frames or cells, or use separable() or mean()"
             )
-        return self._fields(self.latent)
+        return self.field(self.latent)
 
     def mean(self, weights: xr.DataArray | npt.ArrayLike | None = None) -> xr.DataArray:
         """Return the weighted mean field of a set of frames, or of many sets at once.
@@ -130,29 +130,89 @@ class LatentFields:
         if not isinstance(weights, xr.DataArray):
             values = np.asarray(weights)
             weights = xr.DataArray(values, dims=("time", "cell")[: values.ndim])
-        weights = weights.astype(self.latent.dtype)
         total = weights.sum("time")
-        mean = xr.dot(
-            self.latent.drop_vars("time"), weights.drop_vars("time", errors="ignore"), dim="time"
-        ) / total.where(total > 0)
-        return self._fields(mean.transpose(..., "cell", "channel", "y", "x"))
+        return self.field(self.weighted_sum(weights) / total.where(total > 0))
 
-    def separable(self) -> xr.Dataset:
+    def weighted_sum(self, weights: xr.DataArray) -> xr.DataArray:
+        """Return sums of latents over time, for means that are gathered from many records.
+
+        Parameters
+        ----------
+        weights : xarray.DataArray (time[, cell][, ...])
+            Weight of each frame; other dimensions stand for separate sets.
+
+        Returns
+        -------
+        xarray.DataArray ([...,] cell, channel, y, x)
+            Sums of latents in double precision; `field` turns them, or their means, into fields.
+
+        Raises
+        ------
+        InputError
+            If there is not one weight for each frame.
+        """
+        if weights.sizes.get("time") != self.latent.sizes["time"]:
+            raise InputError(
+                f"weights: expected dims (time, ...) with {self.latent.sizes['time']} frames, "
+                f"got {dict(weights.sizes)}"
+            )
+        weights = weights.drop_vars(("time", "cell"), errors="ignore")
+        weights = weights.broadcast_like(self.rate.drop_vars(self.rate.coords))
+        weights = weights.transpose("cell", ..., "time")
+        sets = weights.shape[1:-1]
+        rows = torch.from_numpy(np.array(weights.values, dtype=np.float64))
+        rows = rows.reshape(len(rows), -1, rows.shape[-1])
+        latent = torch.from_numpy(self.latent.values).flatten(2).transpose(0, 1)
+        sums = torch.stack([row @ one.double() for row, one in zip(rows, latent, strict=True)])
+        shape = (len(rows), *sets, *self.latent.shape[2:])
+        kept = {
+            name: coord
+            for name, coord in (self.latent.coords | weights.coords).items()
+            if "time" not in coord.dims
+        }
+        dims = ("cell", *weights.dims[1:-1], "channel", "y", "x")
+        whole = xr.DataArray(sums.numpy().reshape(shape), dims=dims, coords=kept)
+        return whole.transpose(..., "cell", "channel", "y", "x")
+
+    def field(self, latent: xr.DataArray) -> xr.DataArray:
+        """Project latents of this record's layer into fields.
+
+        Parameters
+        ----------
+        latent : xarray.DataArray (..., channel, y, x)
+            Latents, or sums or means of them.
+
+        Returns
+        -------
+        xarray.DataArray (..., lag, y, x)
+            Fields in the unit of the latents' rate per unit contrast.
+        """
+        like = self._like(latent)
+        values = torch.cat([self.filters.project(part) for part in self._tensors(latent)])
+        return like.copy(data=values.numpy().reshape(like.shape))
+
+    def separable(self, latent: xr.DataArray | None = None) -> xr.Dataset:
         """Return the separable form of every field, without keeping the fields.
+
+        Parameters
+        ----------
+        latent : xarray.DataArray (..., channel, y, x), optional
+            Latents, such as means; those of the record if left out.
 
         Returns
         -------
         xarray.Dataset
             ``spatial`` (time, cell, y, x) in Hz per unit contrast, ``temporal`` (time, cell,
             lag), ``separability`` and ``gain`` (time, cell); see
-            `retinacodec.separable.separable`.
+            `retinacodec.separable.separable`. NaN where a latent is NaN.
         """
+        latent = self.latent if latent is None else latent
         parts = []
-        for latent in self._tensors(self.latent):
-            fields = self.filters.project(latent)
+        for part in self._tensors(latent):
+            fields = self.filters.project(part)
             parts.append((*separate(fields), torch.linalg.vector_norm(fields.flatten(1), dim=1)))
         columns = [torch.cat(column) for column in zip(*parts, strict=True)]
-        return describe(self._like(self.latent), *columns)
+        return describe(self._like(latent), *columns)
 
     def cosines(self) -> xr.DataArray:
         """Return the cosine between the fields of every two frames of a cell.
@@ -179,15 +239,10 @@ class LatentFields:
             attrs={"units": "1", "long_name": "cosine of instantaneous receptive fields"},
         )
 
-    def _fields(self, latent: xr.DataArray) -> xr.DataArray:
-        """Project latents (..., channel, y, x) into fields (..., lag, y, x)."""
-        like = self._like(latent)
-        values = torch.cat([self.filters.project(part) for part in self._tensors(latent)])
-        return like.copy(data=values.numpy().reshape(like.shape))
-
     def _tensors(self, latent: xr.DataArray) -> Iterator[Tensor]:
         """Yield latents (..., channel, y, x) as tensors (batch, channel, y, x)."""
-        flat = latent.values.reshape(-1, *latent.shape[-3:])
+        flat = latent.values.astype(self.latent.dtype, copy=False)
+        flat = flat.reshape(-1, *latent.shape[-3:])
         yield from torch.from_numpy(flat).split(_BATCH)
 
     def _like(self, latent: xr.DataArray) -> xr.DataArray:
@@ -196,7 +251,7 @@ class LatentFields:
         axes = {"lag": self.lag, "y": self.y, "x": self.x}
         shape = (*outer.shape, *(axis.size for axis in axes.values()))
         return xr.DataArray(
-            np.broadcast_to(np.zeros((), dtype=latent.dtype), shape),
+            np.broadcast_to(np.zeros((), dtype=self.latent.dtype), shape),
             dims=(*outer.dims, *axes),
             coords={**outer.coords, **axes},
             name="field",

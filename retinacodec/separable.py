@@ -32,7 +32,8 @@ def separate(fields: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     spatial : torch.Tensor (batch, y, x)
         Spatial map in the unit of the field, with the polarity of the field's strongest frame.
     temporal : torch.Tensor (batch, lag)
-        Time course of norm 1; both are zero for a field without variance.
+        Time course of norm 1; both are zero for a field without variance, NaN for one that is
+        not finite.
     separability : torch.Tensor (batch,) float64
         Share of the variance that the form holds, 0 to 1; NaN for a field without variance.
 
@@ -45,6 +46,8 @@ def separate(fields: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     has a positive peak. The singular vector comes from the small matrix ``F F^T`` (lag, lag).
     """
     flat = fields.flatten(2)
+    known = flat.isfinite().flatten(1).all(dim=1)
+    flat = torch.where(known[:, None, None], flat, 0.0)
     rounding = 1e-12 * flat.double().square().sum(dim=(1, 2))
     flat = flat - flat.mean(dim=(1, 2), keepdim=True)
     powers, vectors = torch.linalg.eigh(torch.bmm(flat, flat.mT).double())
@@ -57,7 +60,8 @@ def separate(fields: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     total = powers.clamp_min(0).sum(dim=1)
     varies = total > rounding
     share = torch.where(varies, powers[:, -1] / total, torch.nan)
-    sign = sign * varies[:, None].to(sign.dtype)
+    sign = torch.where(varies[:, None], sign, 0.0)
+    sign = torch.where(known[:, None], sign, torch.nan)
     return (sign * spatial).view(-1, *fields.shape[2:]), sign * temporal, share
 
 
@@ -228,7 +232,9 @@ def field_shape(parts: xr.Dataset, *, window: int = 20) -> xr.Dataset:
         for axis in ("y", "x")
     }
     latency = (
-        -parts["lag"].isel(lag=parts["temporal"].argmax("lag")).drop_vars("lag", errors="ignore")
+        -parts["lag"]
+        .isel(lag=parts["temporal"].fillna(0).argmax("lag"))
+        .drop_vars("lag", errors="ignore")
     )
     found = xr.Dataset(
         {

@@ -5,8 +5,10 @@ import pytest
 import torch
 import xarray as xr
 
+from retinacodec.errors import InputError
 from retinacodec.first_layer import Filters
 from retinacodec.latent_fields import LatentFields
+from retinacodec.separable import field_shape
 
 SHAPES = {
     "plain": ({}, (9, 13)),
@@ -113,3 +115,27 @@ def test_separable_forms_equal_those_of_the_fields(kept):
     found = found.transpose("time", "cell", "lag", "y", "x").values.reshape(best.shape)
     np.testing.assert_allclose(found, best, atol=1e-9)
     np.testing.assert_allclose(parts["gain"], np.linalg.norm(_vectors(kept), axis=-1), rtol=1e-10)
+
+
+def test_sums_of_parts_make_the_mean_of_the_whole():
+    kept = _record({}, (8, 9))
+    loading = xr.DataArray(np.random.default_rng(0).uniform(size=(7, 2)), dims=("time", "mode"))
+    loading = loading.assign_coords(mode=["p", "q"])
+    parts = [(kept.select(time=part), loading[part]) for part in (slice(0, 3), slice(3, 7))]
+    total = sum(record.weighted_sum(weights) for record, weights in parts)
+    mean = kept.field(total / loading.sum("time"))
+    np.testing.assert_allclose(mean, kept.mean(loading), atol=1e-12)
+    assert mean["mode"].values.tolist() == ["p", "q"] and mean.dims[:2] == ("mode", "cell")
+    forms = kept.separable(total / loading.sum("time"))
+    np.testing.assert_allclose(forms["gain"], np.sqrt((mean**2).sum(("lag", "y", "x"))), rtol=1e-10)
+    with pytest.raises(InputError, match="7 frames"):
+        kept.mean(np.ones(3))
+
+
+def test_separable_form_of_an_unknown_field_is_unknown():
+    kept = _record({}, (8, 9))
+    kept.latent.values[2, 1] = np.nan
+    forms = kept.separable()
+    assert np.isnan(forms["spatial"][2, 1]).all() and np.isnan(forms["separability"][2, 1])
+    assert int(np.isnan(forms["separability"]).sum()) == 1
+    assert np.isnan(field_shape(forms)["latency"][2, 1])
