@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -216,7 +216,9 @@ def _to_tree(result: Result) -> xr.DataTree:
         marks[f"{_MARK}variable"] = str(next(iter(result.data_vars)))
     tree = result if isinstance(result, xr.DataTree) else xr.DataTree(result)
     plain = {_below(tree, node): _plain(node.to_dataset(node is tree)) for node in tree.subtree}
-    marks |= {f"{_MARK}root": tree.name, f"{_MARK}version": retinacodec.__version__}
+    order = {path: [str(name) for name in node.variables] for path, node in plain.items()}
+    marks |= {f"{_MARK}root": tree.name, f"{_MARK}order": order}
+    marks |= {f"{_MARK}version": retinacodec.__version__}
     if "Conventions" not in plain["/"].attrs:
         marks |= {f"{_MARK}added": ["Conventions"], "Conventions": "CF-1.11"}
     plain["/"].attrs.update(_to_plain_attrs(marks))
@@ -230,11 +232,21 @@ def _from_tree(tree: xr.DataTree) -> Result:
     marks = {key: root.pop(key) for key in list(root) if key.startswith(_MARK)}
     for key in marks.get(f"{_MARK}added", []):
         root.pop(key, None)
+    nodes = {path: _ordered(nodes[path], names) for path, names in marks[f"{_MARK}order"].items()}
     if marks[f"{_MARK}kind"] == "DataTree":
         return xr.DataTree.from_dict(nodes, name=marks[f"{_MARK}root"])
     if marks[f"{_MARK}kind"] == "DataArray":
         return nodes["/"][marks[f"{_MARK}variable"]].rename(marks[f"{_MARK}name"])
     return nodes["/"]
+
+
+def _ordered(dataset: xr.Dataset, names: Sequence[str]) -> xr.Dataset:
+    """Return the dataset with its variables in this order."""
+    return (
+        dataset.drop_vars(list(dataset.variables))
+        .assign_coords({name: dataset[name] for name in names if name in dataset.coords})
+        .assign({name: dataset[name] for name in names if name not in dataset.coords})
+    )
 
 
 def _below(tree: xr.DataTree, node: xr.DataTree) -> str:

@@ -98,7 +98,8 @@ def contributions() -> xr.DataTree:
             "odd": "json:{",
         },
     )
-    return xr.DataTree.from_dict({"/": root, "/conv1": node(4), "/conv2": node(3)}, name="parts")
+    nodes = {"/": root, "/later": node(4), "/conv2": node(3), "/a": node(2), "/conv1": node(5)}
+    return xr.DataTree.from_dict(nodes, name="parts")
 
 
 def modes() -> xr.Dataset:
@@ -167,7 +168,8 @@ def assert_same(left: object, right: object) -> None:
         for item in (left, right)
     )
     assert json.dumps(left.attrs) == json.dumps(right.attrs)
-    assert set(left.variables) == set(right.variables)
+    assert list(left.data_vars) == list(right.data_vars)
+    assert set(left.coords) == set(right.coords)
     for name, variable in right.variables.items():
         assert left[name].dims == variable.dims
         assert left[name].dtype == variable.dtype, name
