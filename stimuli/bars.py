@@ -57,7 +57,7 @@ def moving_bar(
     contrast: float = -1.0,
     gap_s: float = 0.5,
     shuffle: bool = False,
-    size: tuple[int, int] = (40, 40),
+    size: tuple[int, int] = (50, 50),
     frame_rate: float = 60.0,
     pixel_um: float = 50.0,
     seed: int = 0,
@@ -88,7 +88,7 @@ def moving_bar(
         Mean grey after each sweep, s.
     shuffle : bool, default False
         Shuffle the directions in each round of them.
-    size : (int, int), default (40, 40)
+    size : (int, int), default (50, 50)
         Pixels (y, x) of a frame.
     frame_rate : float, default 60
         Frames per second, Hz.

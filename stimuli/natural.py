@@ -38,7 +38,7 @@ def natural_movie(
     seconds: float | None = None,
     frames: int | None = None,
     part: tuple[int, int] | None = None,
-    size: tuple[int, int] = (40, 40),
+    size: tuple[int, int] = (50, 50),
     contrast: float = 1.0,
     scene_seconds: float = 5.0,
     eye: EyeMovements | None = None,
@@ -66,7 +66,7 @@ def natural_movie(
     part : (int, int), optional
         Render only the frames from the first to before the second. They are the same as in the
         whole movie.
-    size : (int, int), default (40, 40)
+    size : (int, int), default (50, 50)
         Pixels (y, x) of a frame. Photographs cover twice that, so that the eye can wander; clips
         fill it.
     contrast : float, default 1

@@ -85,7 +85,7 @@ def white_noise(
     seconds: float | None = None,
     *,
     frames: int | None = None,
-    size: tuple[int, int] = (40, 40),
+    size: tuple[int, int] = (50, 50),
     distribution: Binary | Gaussian = Binary(),
     contrast: float = 1.0,
     check: int | tuple[int, int] = 1,
@@ -103,7 +103,7 @@ def white_noise(
         Duration, s. Give this or `frames`.
     frames : int, optional
         Number of frames.
-    size : (int, int), default (40, 40)
+    size : (int, int), default (50, 50)
         Pixels (y, x) of a frame.
     distribution : Binary or Gaussian, default Binary()
         Distribution of a check's contrast.

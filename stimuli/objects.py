@@ -46,7 +46,7 @@ def moving_object(
     aperture: bool = False,
     background: Surface = Uniform(0.0),  # noqa: B008
     background_motion: Motion = Still(),  # noqa: B008
-    size: tuple[int, int] = (40, 40),
+    size: tuple[int, int] = (50, 50),
     frame_rate: float = 60.0,
     pixel_um: float = 50.0,
     seed: int,
@@ -75,7 +75,7 @@ def moving_object(
         What lies behind.
     background_motion : Still, Straight or Jitter, default Still()
         How the background moves.
-    size : (int, int), default (40, 40)
+    size : (int, int), default (50, 50)
         Pixels (y, x) of a frame.
     frame_rate : float, default 60
         Frames per second, Hz.

@@ -33,11 +33,11 @@ def test_a_long_bar_crosses_from_outside_to_outside():
     contrast = movie.contrast.values
     assert np.abs(contrast[0]).max() < 1e-12
     bar = movie.sweep.values == 0
-    travel = 40 * 50 + 100
+    travel = 50 * 50 + 100
     assert bar.sum() == int(travel / 600 * 60) + 1
     middle = int(np.abs(movie.object_x.values[bar]).argmin())
     column = contrast[middle].sum(axis=1) * 50
-    assert column == pytest.approx(np.full(40, -100.0), abs=1e-3)
+    assert column == pytest.approx(np.full(50, -100.0), abs=1e-3)
     assert np.all(contrast[~bar] == 0)
 
 

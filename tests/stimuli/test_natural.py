@@ -98,7 +98,7 @@ def test_seeds_repeat_and_differ():
 
 
 def test_spectrum_is_as_steep_as_that_of_photographs():
-    movie = natural_movie(seconds=16, scene_seconds=1, seed=1)
+    movie = natural_movie(seconds=16, scene_seconds=1, size=(40, 40), seed=1)
     taper = np.outer(np.hanning(40), np.hanning(40))
     frames = movie.contrast.values[::30]
     frames = frames - frames.mean(axis=(1, 2), keepdims=True)
@@ -111,10 +111,10 @@ def test_spectrum_is_as_steep_as_that_of_photographs():
     assert slope == pytest.approx(-2.6, abs=0.4)
 
 
-def test_a_minute_is_rendered_in_less_than_three_seconds():
+def test_a_minute_is_rendered_in_seconds():
     start = time.process_time()
     natural_movie(seconds=60, seed=0)
-    assert time.process_time() - start < 3
+    assert time.process_time() - start < 6
 
 
 def test_photographs_are_each_shown_once_in_shuffled_order(folder):

@@ -83,7 +83,7 @@ def test_global_motion_moves_object_and_background_alike_and_differential_does_n
     assert np.array_equal(together.object_x.values, together.background_x.values)
     assert not together.differential.values.any()
     x = together.x.values[None, None, :] - together.background_x.values[:, None, None]
-    one = grating.paint((40, 40), 50.0, 0)(x, np.zeros((1, 40, 1)))
+    one = grating.paint((50, 50), 50.0, 0)(x, np.zeros((1, 50, 1)))
     assert np.allclose(together.contrast.values, one, rtol=0, atol=1e-6)
     share = apart.differential.values[1:].mean()
     assert 0.35 < share < 0.65
@@ -96,7 +96,7 @@ def test_an_aperture_keeps_the_outline_in_place():
     )
     lit = np.abs(movie.contrast.values).max(axis=0) > 0
     rows, columns = np.nonzero(lit)
-    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (15, 24, 15, 24)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (20, 29, 20, 29)
     assert movie.object_x.values[-1] == pytest.approx(440 * 59 / 60)
 
 
