@@ -85,10 +85,8 @@ def describe(path: str | Path) -> FileInfo:
         raise RecordingError(target, "no such file", "check the name")
     if target.is_dir():
         return _folder(target)
-    reader = _READERS.get(target.suffix.lower(), _clip)
-    if target.suffix.lower() not in _READERS and (is_hdf5(target) or not target.stat().st_size):
-        reader = _hdf5
-    return reader(target)
+    known = _READERS.get(target.suffix.lower())
+    return (known or (_hdf5 if is_hdf5(target) else _clip))(target)
 
 
 def _folder(path: Path) -> FileInfo:
@@ -103,18 +101,19 @@ def _folder(path: Path) -> FileInfo:
 
 def _hdf5(path: Path) -> FileInfo:
     with open_hdf5(path, unread=UNREAD) as file:
-        if text(file.attrs.get("nwb_version", "")).startswith("2"):
-            return _nwb2(file, path)
-        found = recognised(file)
-        if found is None:
-            rows = _datasets(file)
-            return FileInfo(str(path), "HDF5", tuple(rows), ("no layout that can be imported",))
-        return FileInfo(
-            str(path),
-            found.kind,
-            tuple(found.contents(file)),
-            next=f"retinacodec import {path} --out {path.stem}_nwb2.nwb",
-        )
+        if not text(file.attrs.get("nwb_version", "")).startswith("2"):
+            return _foreign(file, path)
+    with open_hdf5(path) as file:  # here pixels are looked at, so no link may lead elsewhere
+        return _nwb2(file, path)
+
+
+def _foreign(file: h5py.File, path: Path) -> FileInfo:
+    found = recognised(file)
+    if found is None:
+        rows = _datasets(file)
+        return FileInfo(str(path), "HDF5", tuple(rows), ("no layout that can be imported",))
+    step = f"retinacodec import {path} --out {path.stem}_nwb2.nwb"
+    return FileInfo(str(path), found.kind, tuple(found.contents(file)), next=step)
 
 
 def _nwb2(file: h5py.File, path: Path) -> FileInfo:
@@ -296,6 +295,9 @@ def _clip(path: Path) -> FileInfo:
 
 _READERS: dict[str, Callable[[Path], FileInfo]] = {
     ".nc": _result,
+    ".nwb": _hdf5,
+    ".h5": _hdf5,
+    ".hdf5": _hdf5,
     ".npy": _arrays,
     ".npz": _arrays,
     ".safetensors": _model,

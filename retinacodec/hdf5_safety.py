@@ -63,7 +63,7 @@ def scan(path: str | Path, limits: Limits | None = None) -> list[str]:
     machine as if they were its own. Soft links are not followed: inside one file they lead to
     objects that the walk meets anyway.
     """
-    with h5py.File(path, "r", locking=False) as file:
+    with _opened(path) as file:
         return list(_findings(file, limits or Limits()))
 
 
@@ -103,7 +103,7 @@ def open_hdf5(
     source = Path(path)
     _check_outside(source)
     try:
-        with h5py.File(source, "r", locking=False) as file:
+        with _opened(source) as file:
             if first is not None:
                 first(file)
             found = list(_findings(file, limits or Limits(), unread))
@@ -164,6 +164,16 @@ def blaming(path: str | Path) -> Iterator[None]:
         raise RecordingError(path, str(error)) from error
     except OSError as error:
         raise RecordingError(path, *_explained(error)) from error
+
+
+def _opened(path: str | Path) -> h5py.File:
+    """Open without locks, which network disks refuse, unless this program already holds one."""
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        if "locking flag" not in str(error):
+            raise
+        return h5py.File(path, "r")
 
 
 def _check_outside(path: Path) -> None:

@@ -155,7 +155,8 @@ def read_stimulus(
         Pixels to keep: y from, y to, x from, x to.
     spatial_order : {"xy", "yx"}, default "xy"
         What the second and third axis of the pixels are. NWB says (frame, x, y), but many files
-        hold (frame, row, column), which is "yx"; nothing in a file tells the two apart.
+        hold (frame, row, column), which is "yx". Only a field of view that would make the pixels
+        oblong tells the two apart, and is an error.
     contrast : Contrast, optional
         How values become contrast. By default exactly as written where the file is from this
         package, else ``(value - mean) / mean`` with the mean of the whole movie.

@@ -247,7 +247,7 @@ def pixel_size(group: h5py.Group, size: tuple[int, int], across: bool, path: str
 
 def _sides(group: h5py.Group, size: tuple[int, int]) -> list[float]:
     """Return the sides of a pixel along the axes that have more than one, um."""
-    for source in (group, group.get("indexed_timeseries"), group.get("indexed_images")):
+    for source in (group, group.get("indexed_timeseries")):
         if not isinstance(source, h5py.Group):
             continue
         view = source.get("field_of_view")
@@ -255,7 +255,8 @@ def _sides(group: h5py.Group, size: tuple[int, int]) -> list[float]:
             width_height = np.asarray(view[()], float).ravel()[:2] * 1e6
             both = [float(length / count) for length, count in zip(width_height, size, strict=True)]
             return [side for side, count in zip(both, size, strict=True) if count > 1] or both[:1]
-        for picture in source.values():
-            if isinstance(picture, h5py.Dataset) and "resolution" in picture.attrs:
-                return [1e4 / float(picture.attrs["resolution"])]  # pixels per cm
+    pictures = group.get("indexed_images")
+    for picture in pictures.values() if isinstance(pictures, h5py.Group) else ():
+        if isinstance(picture, h5py.Dataset) and "resolution" in picture.attrs:
+            return [1e4 / float(picture.attrs["resolution"])]  # pixels per cm
     return []

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from retinacodec.errors import RecordingError
 from retinacodec.nwb_coding import read_note
 from retinacodec.nwb_pixels import Pixels, pixels_of
-from retinacodec.nwb_spikes import text
+from retinacodec.nwb_spikes import seconds, text
 
 __all__ = ["NwbMovie", "find_movies", "open_movie"]
 
@@ -173,7 +173,7 @@ def _flips(
     if exact is not None and exact.shape == (frames,):
         flips = np.asarray(exact[()], np.float64)
     elif isinstance(group.get("timestamps"), h5py.Dataset):
-        flips = np.asarray(group["timestamps"][()], np.float64)
+        flips = seconds(group["timestamps"], path)
         if frames is not None and flips.shape != (frames,):
             raise RecordingError(
                 path,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from retinacodec.errors import RecordingError
 
-__all__ = ["Spikes", "check_clock", "find_units", "read_spikes", "text"]
+__all__ = ["Spikes", "check_clock", "find_units", "read_spikes", "seconds", "text"]
 
 _NAMES = "unit_name"
 _FAR = 20.0  # times the session: spikes beyond this are not in seconds
@@ -132,7 +132,7 @@ def read_spikes(
     for column in ("spike_times", "spike_times_index", "id"):
         if not isinstance(units.get(column), h5py.Dataset):
             raise RecordingError(path, f"{units.name} has no column {column!r}", _elsewhere(file))
-    flat = np.asarray(units["spike_times"][()], np.float64) * scale
+    flat = seconds(units["spike_times"], path) * scale
     cells = _cell_names(units, path, names)
     ends = _checked_index(
         units["spike_times_index"][()], flat.shape, len(cells), cells, path, "spike_times"
@@ -167,7 +167,7 @@ def check_clock(spikes: Spikes, start: float, stop: float, path: str) -> None:
     if last > _FAR * max(stop, 1.0):
         whole = all((train == train.round()).all() for train in filled)
         rate = min(
-            (10e3, 12.5e3, 20e3, 24.4e3, 25e3, 30e3, 32e3, 40e3, 50e3),
+            (10e3, 20e3, 25e3, 30e3, 40e3, 50e3),
             key=lambda guess: abs(np.log(last / stop / guess)),
         )
         guess = f"samples at about {rate:g} Hz? try spike_scale=1/{rate:g}"
@@ -180,6 +180,31 @@ def check_clock(spikes: Spikes, start: float, stop: float, path: str) -> None:
             f"no spike falls into the movie: {where}",
             "are spikes and flips on different clocks?",
         )
+
+
+def seconds(dataset: h5py.Dataset, path: str) -> NDArray[np.float64]:
+    """Return the numbers of a dataset of times.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset
+        Times.
+    path : str
+        Name of the file, for the message.
+
+    Returns
+    -------
+    ndarray
+        The same in float64.
+
+    Raises
+    ------
+    RecordingError
+        If they are no numbers.
+    """
+    if dataset.dtype.kind not in "iuf":
+        raise RecordingError(path, f"{dataset.name} holds {dataset.dtype}, expected seconds")
+    return np.asarray(dataset[()], np.float64)
 
 
 def text(value: Any) -> str:

@@ -90,7 +90,7 @@ def write_nwb(
         if spike_times is not None:
             trains = trains_of_times(spike_times)
         else:
-            trains = trains_of_counts(recordings, blocks)
+            trains = trains_of_counts(recordings, blocks) if recordings else []
         store(temporary, Prepared(blocks, trains, session or Session()))
     return Path(path)
 

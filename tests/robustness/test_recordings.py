@@ -1,0 +1,363 @@
+"""Every broken recording ends in one line that says what is wrong and what to do."""
+
+import os
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+
+from retinacodec.errors import RecordingError
+from retinacodec.importers import describe, import_recording
+from retinacodec.nwb import read_nwb, read_stimulus, write_nwb
+from retinacodec.schema import make_stimulus
+
+MOVIE = "stimulus/presentation/noise"
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    """A valid file of the kind other laboratories write: real flips, no note of this package."""
+    rng = np.random.default_rng(0)
+    flips = 2.0 + np.cumsum(rng.uniform(0.033, 0.034, 300))
+    movie = make_stimulus(rng.choice([-1, 1], (300, 12, 10)), frame_rate=30, pixel_um=50,
+                          name="noise", time=flips)
+    trains = {str(cell): np.sort(rng.uniform(0, 14, 150)) for cell in range(4)}
+    path = write_nwb(tmp_path_factory.mktemp("good") / "good.nwb", movie, spike_times=trains)
+    with h5py.File(path, "r+") as file:
+        del file[MOVIE].attrs["comments"], file["units/unit_name"]
+        file[f"{MOVIE}/data"].attrs.update(conversion=1.0, offset=0.0)
+    return path
+
+
+@pytest.fixture
+def bad(good, tmp_path):
+    """Copy the good file and break the copy."""
+    def broken(change):
+        path = tmp_path / "bad.nwb"
+        shutil.copy(good, path)
+        with h5py.File(path, "r+") as file:
+            change(file)
+        return path
+    return broken
+
+
+def test_the_good_file_is_good(good):
+    assert read_nwb(good)["spike_count"].sum() > 300
+    assert read_stimulus(good)["contrast"].shape == (300, 12, 10)
+    assert describe(good).problems == ()
+
+
+def put(place, change):
+    def apply(file):
+        values = file[place][()]
+        attrs = dict(file[place].attrs)
+        del file[place]
+        file[place] = change(values)
+        file[place].attrs.update(attrs)
+    return apply
+
+
+def put_at(place, index, value):
+    def change(values):
+        values = values.copy()
+        values[index] = value
+        return values
+    return put(place, change)
+
+
+def swap(place, first, second):
+    def change(values):
+        values = values.copy()
+        values[[first, second]] = values[[second, first]]
+        return values
+    return put(place, change)
+
+
+def remove(*places):
+    def apply(file):
+        for place in places:
+            del file[place]
+    return apply
+
+
+def at_rate(rate):
+    def apply(file):
+        del file[f"{MOVIE}/timestamps"]
+        if rate is not None:
+            file[f"{MOVIE}/starting_time"] = 2.0
+            file[f"{MOVIE}/starting_time"].attrs["rate"] = rate
+    return apply
+
+
+def second_movie(file):
+    file.copy(file[MOVIE], "stimulus/presentation/other")
+
+
+def voltages_only(file):
+    del file["units"]
+    file.create_group("acquisition/raw").attrs["neurodata_type"] = "ElectricalSeries"
+
+
+def outside_movie(file):
+    put("units/spike_times", lambda values: values / 14 * 1.9)(file)
+
+
+SPIKES = [
+    (put_at("units/spike_times_index", 3, 700),
+     "spike_times_index of unit 3 ends at 700, but there are only 600 entries"),
+    (put_at("units/spike_times_index", 3, 500),
+     "spike_times_index ends at 500, but there are 600 entries"),
+    (swap("units/spike_times_index", 1, 2), "spike_times_index decreases at unit 2"),
+    (put("units/spike_times_index", lambda values: values[:3]), r"expected 4 whole numbers"),
+    (put("units/spike_times_index", lambda values: values.astype(float)), "of float64, expected 4"),
+    (put("units/spike_times_index", lambda values: -values.astype(int)), "decreases at unit 0"),
+    (put("units/spike_times_index", lambda values: values[:, None]), r"shape \(4, 1\)"),
+    (swap("units/spike_times", 10, 90), "unit 0 has unsorted spike times, the first after spike"),
+    (put_at("units/spike_times", 160, np.nan),
+     "unit 1 has 1 spike times that are NaN or infinite, the first at 10"),
+    (put_at("units/spike_times", 450, np.inf), "unit 3 has 1 spike times that are NaN or infinite"),
+    (put("units/spike_times", lambda values: np.round(values * 20000)),
+     r"not in seconds: spikes span .* and the movie .*; samples at about \d+ Hz\? try spike_scale"),
+    (put("units/spike_times", lambda values: values * 1000), "milliseconds.* try spike_scale=1e-3"),
+    (outside_movie, "no spike falls into the movie: .*; are spikes and flips on different clocks"),
+    (put("units/spike_times", lambda values: values.astype("S8")),
+     r"/units/spike_times holds \|S8, expected seconds"),
+    (put_at("units/id", 1, 0), r"unit ids are not unique: \['0'\]"),
+    (remove("units"), "no sorted units .*; the file holds 1 OpticalSeries"),
+    (voltages_only, "no sorted units .*; its voltage traces are not spike-sorted yet"),
+    (remove("units/spike_times"), "units has no column 'spike_times'"),
+    (remove("units/id"), "units has no column 'id'"),
+]
+
+MOVIES = [
+    (remove(MOVIE), "has no movie in /stimulus/presentation; a fit needs the frames"),
+    (second_movie, "has 2 movies; choose one with stimulus=: noise, other"),
+    (put(f"{MOVIE}/timestamps", lambda values: values[:-7]),
+     "noise has 293 timestamps for 300 frames"),
+    (put_at(f"{MOVIE}/timestamps", 12, np.nan), "noise: timestamp 12 is nan"),
+    (swap(f"{MOVIE}/timestamps", 40, 41), "timestamps do not increase after frame 40"),
+    (put(f"{MOVIE}/timestamps", lambda values: values.repeat(2)[:300]), "do not increase"),
+    (at_rate(None), "noise has neither timestamps nor a rate"),
+    (at_rate(0.0), "noise has a rate of 0 Hz"),
+    (at_rate(-30.0), "noise has a rate of -30 Hz"),
+    (at_rate(np.nan), "noise has a rate of nan Hz"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), SPIKES + MOVIES)
+def test_a_broken_recording_is_refused_in_one_line(bad, change, message):
+    path = bad(change)
+    with pytest.raises(RecordingError, match=message) as caught:
+        read_nwb(path)
+    assert caught.value.path == str(path) and "\n" not in str(caught.value)
+    problems = describe(path).problems  # which looks at everything and raises nothing
+    films = change is second_movie or change in (SPIKES[15][0], SPIKES[16][0])
+    assert films or any(caught.value.what in problem for problem in problems)
+
+
+PIXELS = [
+    (remove(f"{MOVIE}/data"), "has no movie"),
+    (put(f"{MOVIE}/data", lambda values: values[:, :, 0]), "has no movie"),
+    (remove(f"{MOVIE}/field_of_view"), "does not say how large its pixels are"),
+    (lambda file: file[f"{MOVIE}/data"].attrs.update(conversion=np.nan), "conversion nan"),
+    (lambda file: file[f"{MOVIE}/data"].attrs.update(conversion=0.0), "conversion 0 and offset"),
+    (put(f"{MOVIE}/data", lambda values: values * 0), "every pixel of noise is"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), PIXELS)
+def test_a_broken_movie_is_refused_in_one_line(bad, change, message):
+    with pytest.raises(RecordingError, match=message) as caught:
+        read_stimulus(bad(change))
+    assert "\n" not in str(caught.value)
+
+
+def shows_past_the_end(file):
+    index_series(file, [0, 1, 3])
+
+
+def without_an_order(file):
+    index_series(file, [0, 1, 2])
+    del file["stimulus/templates/pictures/order_of_images"]
+
+
+def of_unequal_size(file):
+    index_series(file, [0, 1, 2])
+    del file["stimulus/templates/pictures/b"]
+    file["stimulus/templates/pictures/b"] = np.zeros((3, 3))
+    order = file["stimulus/templates/pictures/order_of_images"]
+    order[1] = file["stimulus/templates/pictures/b"].ref
+
+
+def unwritten_pictures(file):
+    index_series(file, [0, 1, 2])
+    order = file["stimulus/templates/pictures/order_of_images"]
+    order[1] = file["stimulus/templates/pictures/b"].ref
+    del file["stimulus/templates/pictures/b"]
+
+
+def index_series(file, index):
+    del file[MOVIE]
+    images = file.create_group("stimulus/templates/pictures")
+    for name in "abc":
+        images[name] = np.random.default_rng(0).integers(1, 9, (12, 10))
+    references = np.array([images[name].ref for name in "abc"], h5py.ref_dtype)
+    images.create_dataset("order_of_images", data=references, dtype=h5py.ref_dtype)
+    series = file.create_group(MOVIE)
+    series.attrs["neurodata_type"] = "IndexSeries"
+    series["data"], series["timestamps"] = index, np.arange(len(index)) / 30
+    series["indexed_images"] = h5py.SoftLink("/stimulus/templates/pictures")
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (shows_past_the_end, "noise shows picture 3 in frame 2, but there are only 3"),
+    (without_an_order, r"does not say the order of its pictures \(order_of_images\)"),
+    (of_unequal_size, r"have sizes \[\(3, 3\), \(12, 10\)\]"),
+])
+def test_broken_picture_numbers_are_refused(bad, change, message):
+    with pytest.raises(RecordingError, match=message):
+        read_stimulus(bad(change), pixel_um=50)
+
+
+def external_file(file):
+    del file[f"{MOVIE}/data"]
+    file[f"{MOVIE}/external_file"] = np.array([b"/etc/passwd"])
+    file[f"{MOVIE}/external_file"].attrs["starting_frame"] = [0]
+
+
+def test_pixels_in_another_file_are_not_opened_but_the_spikes_are_read(bad):
+    path = bad(external_file)
+    with pytest.raises(RecordingError, match=r"pixels of noise are in another file"):
+        read_stimulus(path)
+    assert read_nwb(path)["spike_count"].sizes["time"] == 300
+
+
+def test_what_is_no_hdf5_file_is_said_so(good, tmp_path):
+    whole = good.read_bytes()
+    cases = {
+        "empty.nwb": (b"", r"is empty \(0 bytes\); copy or download it again"),
+        "text.nwb": (b"hello", "is not an HDF5 or NWB file"),
+        "half.nwb": (whole[: len(whole) // 2], r"is incomplete \([\d.]+ of [\d.]+ MB\); copy"),
+    }
+    for name, (content, message) in cases.items():
+        (tmp_path / name).write_bytes(content)
+        for use in (read_nwb, read_stimulus, describe):
+            with pytest.raises(RecordingError, match=message):
+                use(tmp_path / name)
+    (tmp_path / "store.nwb").mkdir()
+    (tmp_path / "store.nwb" / ".zgroup").touch()
+    with pytest.raises(RecordingError, match="folder \\(a Zarr store\\); export it"):
+        read_nwb(tmp_path / "store.nwb")
+    with pytest.raises(RecordingError, match="no such file"):
+        read_nwb(tmp_path / "missing.nwb")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
+def test_a_file_without_permission_is_said_so(good, tmp_path):
+    path = shutil.copy(good, tmp_path / "closed.nwb")
+    path.chmod(0)
+    with pytest.raises(RecordingError, match="Permission denied"):
+        read_nwb(path)
+
+
+def test_hdf5_of_another_kind_leads_to_the_next_command(tmp_path, bad):
+    with h5py.File(tmp_path / "plain.h5", "w") as file:
+        file["numbers"] = [1, 2, 3]
+    with pytest.raises(RecordingError, match=r"HDF5 but not NWB 2; .*retinacodec info plain.h5"):
+        read_nwb(tmp_path / "plain.h5")
+    found = describe(tmp_path / "plain.h5")
+    assert found.contents == (("numbers", "int64 (3,)"),) and found.problems
+    with pytest.raises(RecordingError, match=r"no known format; known are NWB 1"):
+        import_recording(tmp_path / "plain.h5", tmp_path / "out.nwb")
+    assert not (tmp_path / "out.nwb").exists()
+
+    def old(file):
+        file.attrs["nwb_version"] = "1.0.6"
+
+    with pytest.raises(RecordingError, match=r"is NWB 1.0.6, .*retinacodec import bad.nwb --out"):
+        read_nwb(bad(old))
+    with pytest.raises(RecordingError, match=r"NWB 2.* already; use it as it is"):
+        import_recording(bad(lambda file: None), tmp_path / "out.nwb")
+
+
+def external_link(file):
+    del file["units/spike_times"]
+    file["units/spike_times"] = h5py.ExternalLink("/etc/other.h5", "/secret")
+
+
+def pixels_elsewhere(file):
+    del file[f"{MOVIE}/data"]
+    file[f"{MOVIE}/data"] = h5py.ExternalLink("/etc/other.h5", "/secret")
+
+
+def raw_storage(file):
+    values = file["units/spike_times"][()]
+    del file["units/spike_times"]
+    file.create_dataset("units/spike_times", values.shape, "f8",
+                        external=[("/etc/hostname", 0, h5py.h5f.UNLIMITED)])
+
+
+def virtual(file):
+    del file["units/spike_times"]
+    layout = h5py.VirtualLayout((5,), "f8")
+    layout[:] = h5py.VirtualSource("/etc/other.h5", "secret", (5,))
+    file.create_virtual_dataset("units/spike_times", layout)
+
+
+def huge(file):
+    file.create_dataset("acquisition/huge", (1 << 43,), "f4", chunks=(1 << 20,))
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (external_link, r"unsafe: /units/spike_times links to another file \(/etc/other.h5\)"),
+    (pixels_elsewhere, r"unsafe: /stimulus/presentation/noise/data links to another file"),
+    (raw_storage, r"unsafe: /units/spike_times is stored in another file \(/etc/hostname\)"),
+    (virtual, "unsafe: /units/spike_times is put together from other files"),
+    (huge, "unsafe: /acquisition/huge claims 32768.0 GiB and stores nothing"),
+])
+def test_a_file_that_reaches_outside_itself_is_refused(bad, change, message):
+    path = bad(change)
+    for use in (read_nwb, read_stimulus, describe):
+        with pytest.raises(RecordingError, match=message):
+            use(path)
+
+
+def test_cycles_of_links_end(bad):
+    def cycle(file):
+        file["units/again"] = file["/"]
+        file["units/soft"] = h5py.SoftLink("/units/soft")
+
+    assert read_nwb(bad(cycle))["spike_count"].sum() > 300
+
+
+def test_flipped_bytes_never_escape_as_other_errors(good, tmp_path):
+    whole = bytearray(good.read_bytes())
+    rng = np.random.default_rng(7)
+    outcomes = set()
+    for _ in range(15):
+        damaged = bytearray(whole)
+        for place in rng.integers(0, len(whole), 30):
+            damaged[place] = int(rng.integers(0, 256))
+        (tmp_path / "fuzz.nwb").write_bytes(damaged)
+        for use in (read_nwb, read_stimulus, describe):
+            try:
+                use(tmp_path / "fuzz.nwb")
+                outcomes.add("read")
+            except RecordingError:
+                outcomes.add("refused")
+    assert outcomes == {"read", "refused"}
+
+
+def test_an_unknown_type_beside_the_data_does_no_harm(bad):
+    def extension(file):
+        group = file.create_group("acquisition/ünbekannt")
+        group.attrs["neurodata_type"], group.attrs["namespace"] = "NewThing", "ndx-new"
+
+    assert describe(bad(extension)).problems == ()
+
+
+def test_the_cause_is_kept_for_debugging(bad):
+    with pytest.raises(RecordingError, match="cannot be read: KeyError") as caught:
+        read_stimulus(bad(unwritten_pictures), pixel_um=50)
+    assert isinstance(caught.value.__cause__, KeyError)
