@@ -104,7 +104,7 @@ def _settings() -> Any:
         "lines.linewidth": 0.75,
         "patch.linewidth": thin,
         "image.interpolation": "nearest",
-        "figure.constrained_layout.w_pad": 0.03,
+        "figure.constrained_layout.w_pad": 0.04,
         "figure.constrained_layout.h_pad": 0.03,
         "figure.facecolor": "white",
         "savefig.facecolor": "white",

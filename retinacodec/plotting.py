@@ -271,11 +271,11 @@ def scale_bar(
     )
     ax.annotate(
         label,
-        ((start + end) / 2, 0.06),
+        (end, 0.06),
         xycoords=place,
         xytext=(0, 1.5),
         textcoords="offset points",
-        ha="center",
+        ha="right",
         va="bottom",
         fontsize=size,
         color=colour,
@@ -313,7 +313,9 @@ def shade(
     return ax
 
 
-def colour_bar(ax: Axes, label: str, *, beside: Sequence[Axes] | None = None) -> Any:
+def colour_bar(
+    ax: Axes, label: str, *, beside: Sequence[Axes] | None = None, extend: str = "neither"
+) -> Any:
     """Add the colour bar of the last image of an axis, with a label that states the unit.
 
     Parameters
@@ -324,6 +326,8 @@ def colour_bar(ax: Axes, label: str, *, beside: Sequence[Axes] | None = None) ->
         Quantity and unit.
     beside : sequence of Axes, optional
         The axes beside which it stands; the axis itself if left out.
+    extend : {"neither", "both", "min", "max"}, default "neither"
+        Ends beyond which values share the strongest colour.
 
     Returns
     -------
@@ -332,11 +336,12 @@ def colour_bar(ax: Axes, label: str, *, beside: Sequence[Axes] | None = None) ->
     """
     bar = ax.figure.colorbar(
         ax.images[-1],
-        ax=list(beside) if beside else ax,
+        ax=ax if beside is None else list(beside),
         label=label,
         shrink=0.9,
         aspect=18,
         pad=0.02,
+        extend=extend,
     )
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=1.5)

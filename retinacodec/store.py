@@ -119,7 +119,7 @@ def open_result(path: str | Path, *, load: bool = True) -> Any:
         raise ResultError(
             target, f"cannot be read ({_first_line(error)})", "it may be damaged: make it again"
         ) from error
-    if f"{_MARK}kind" not in tree.attrs:
+    if f"{_MARK}order" not in tree.attrs:
         tree.close()
         raise ResultError(
             target, "not a result of this package", "open it with xarray, or import a recording"

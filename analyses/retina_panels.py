@@ -1,0 +1,275 @@
+"""The numbers of the retina figure: scheme, events, groups of cells, fields of combinations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import xarray as xr
+
+from retinacodec.analyses.cell_groups import (
+    cluster_agreement,
+    cluster_cells,
+    match_clusters,
+    mode_cell_correlation,
+)
+from retinacodec.analyses.panels import choose_combinations, choose_events
+from retinacodec.capture import tapped
+from retinacodec.circuit import Circuit, evaluating, movie_tensor
+from retinacodec.errors import InputError
+from retinacodec.gradients import latent_fields
+from retinacodec.schema import check_contributions, check_modes
+from retinacodec.separable import separate
+
+__all__ = ["retina_panels"]
+
+Array = npt.NDArray[Any]
+
+
+def retina_panels(
+    circuit: Circuit,
+    movie: xr.Dataset,
+    parts: xr.DataTree,
+    modes: Mapping[str, xr.Dataset],
+    *,
+    cell: str | None = None,
+    seconds: float = 2.5,
+    window: int = 20,
+    seed: int = 0,
+    progress: bool = True,
+) -> xr.DataTree:
+    """Compute everything that `retina_figure` shows.
+
+    Parameters
+    ----------
+    circuit : Circuit
+        The circuit.
+    movie : xarray.Dataset
+        Stimulus that the contributions were computed for.
+    parts : xarray.DataTree
+        Contributions to a target of the whole population, with ``rate`` (time, cell) in the root.
+    modes : mapping of str to xarray.Dataset
+        Modes of each layer, by the layer's name in `parts`; the first and the last are shown.
+    cell : str, optional
+        Cell whose events are shown; the one whose events differ most in modes if left out.
+    seconds : float, default 2.5
+        Length of the stretch with events, s.
+    window : int, default 20
+        Pixels on each side of the fields' windows.
+    seed : int, default 0
+        Seed of the clustering.
+    progress : bool, default True
+        Show how far it has come.
+
+    Returns
+    -------
+    xarray.DataTree
+        ``scheme`` (a frame, maps of the layers, a field of a channel), ``events`` (rate, loadings,
+        two fields), ``contributions/<layer>``, ``groups/<layer>`` (correlations and clusters) and
+        ``combinations`` (fields of one mode and its combinations). Attributes: ``layers``,
+        ``cell``, ``target``, ``cluster_agreement``.
+
+    Raises
+    ------
+    InputError
+        If a layer has no modes, or no events or combinations can be shown.
+    """
+    check_contributions(parts)
+    order = [str(name).replace(".", "_") for name in parts.attrs.get("layers", parts.children)]
+    layers = [name for name in order if name in modes]
+    if not layers or set(modes) - set(layers):
+        raise InputError(
+            f"retina_panels: modes of {sorted(modes)} but contributions of {list(parts.children)}; "
+            "name the modes of each layer as the contributions do"
+        )
+    for layer in layers:
+        check_modes(modes[layer])
+    first, last = layers[0], layers[-1]
+    rate = parts.to_dataset()["rate"]
+    events = _events(rate, modes[last]["loading"], cell, seconds)
+    shown = str(events.attrs["cell"])
+    stretch = slice(float(events["start"]), float(events["stop"]))
+    groups = {
+        name: _group(rate, modes[name]["loading"], seed) for name in dict.fromkeys((first, last))
+    }
+    groups[last]["cluster"] = match_clusters(groups[last]["cluster"], groups[first]["cluster"])
+    nodes = {
+        "/": xr.Dataset(
+            attrs={
+                "kind": "retina_panels",
+                "layers": [first, last],
+                "cell": shown,
+                "target": parts.attrs.get("target", ""),
+                "cluster_agreement": cluster_agreement(
+                    groups[first]["cluster"], groups[last]["cluster"]
+                ),
+            }
+        ),
+        "/scheme": _scheme(circuit, movie, _frames(movie, events["time"].values)[0]),
+        "/events": _event_fields(circuit, movie, rate, modes[last], events, window, progress),
+        "/combinations": _combination_fields(
+            circuit, movie, choose_combinations(rate, modes[first]["loading"]), window, progress
+        ),
+    }
+    for name in groups:
+        node = parts[name].to_dataset()
+        space = [dim for dim in node["contribution"].dims if dim in {"y", "x", "position"}]
+        within = node[["contribution"]].sum(space, keep_attrs=True).sel(time=stretch)
+        nodes[f"/contributions/{name}"] = within
+        nodes[f"/groups/{name}"] = groups[name]
+    return xr.DataTree.from_dict(nodes, name="retina_panels")
+
+
+def _events(
+    rate: xr.DataArray, loading: xr.DataArray, cell: str | None, seconds: float
+) -> xr.Dataset:
+    """Return the events of a cell, or of the cell whose events differ most in modes."""
+    names = [cell] if cell is not None else [str(name) for name in rate["cell"].values]
+    best: tuple[float, xr.Dataset] | None = None
+    problem: InputError | None = None
+    for name in names:
+        if name not in rate["cell"].values:
+            raise InputError(f"no cell {name!r}; there are {rate['cell'].values.tolist()}")
+        try:
+            events = choose_events(rate.sel(cell=name, drop=True), loading, seconds=seconds)
+        except InputError as error:
+            problem = error
+            continue
+        table = events["strength"].values
+        peaks = events["rate"].values
+        score = min(table[0, 0] - table[1, 0], table[1, 1] - table[0, 1])
+        score *= peaks.min() / peaks.max()
+        if best is None or score > best[0]:
+            best = (float(score), events.assign_attrs(cell=name))
+    if best is None:
+        raise problem or InputError("events: no cells")
+    return best[1]
+
+
+def _group(rate: xr.DataArray, loading: xr.DataArray, seed: int) -> xr.Dataset:
+    """Return correlations of modes and cells, and the groups of cells."""
+    correlation = mode_cell_correlation(rate, loading)
+    return cluster_cells(correlation, seed=seed).assign(correlation=correlation)
+
+
+def _event_fields(
+    circuit: Circuit,
+    movie: xr.Dataset,
+    rate: xr.DataArray,
+    modes: xr.Dataset,
+    events: xr.Dataset,
+    window: int,
+    progress: bool,
+) -> xr.Dataset:
+    """Return rate and loadings around the events, and the field at each."""
+    cell = str(events.attrs["cell"])
+    frames = _frames(movie, events["time"].values)
+    fields = latent_fields(circuit, movie, cells=[cell], frames=frames, progress=progress)
+    parts = fields.separable().isel(cell=0, drop=True)
+    stretch = slice(float(events["start"]), float(events["stop"]))
+    loading = modes["loading"].sel(mode=events["mode"].values)
+    shown = xr.Dataset(
+        {
+            "rate": rate.sel(cell=cell, time=stretch).drop_vars("cell"),
+            "shown_loading": loading.rename(mode="shown_mode").reset_coords(drop=True),
+        }
+    ).sel(time=stretch)
+    for name in ("time", "rate", "mode"):
+        shown[f"event_{name}"] = ("event", events[name].values, events[name].attrs)
+    shown["field"] = _near(parts["spatial"].rename(time="event"), window)
+    shown["separability"] = ("event", parts["separability"].values, {"units": "1"})
+    return shown.assign_coords(event=events["event"]).drop_vars("frame", errors="ignore")
+
+
+def _combination_fields(
+    circuit: Circuit, movie: xr.Dataset, chosen: xr.Dataset, window: int, progress: bool
+) -> xr.Dataset:
+    """Return the field of each cell at each chosen frame, in one window for each cell."""
+    names = [str(name) for name in chosen["cell"].values]
+    times = chosen["time"].values
+    known = np.isfinite(times)
+    frames = np.unique(_frames(movie, times[known]))
+    fields = latent_fields(circuit, movie, cells=names, frames=frames, progress=progress)
+    spatial = fields.separable()["spatial"]
+    maps = []
+    for position in range(len(names)):
+        rows = np.searchsorted(
+            frames, _frames(movie, np.where(known, times, times[known][0])[position])
+        )
+        own = spatial.isel(cell=position, time=rows).values
+        own = np.where(known[position][:, None, None], own, np.nan)
+        cut = _near(
+            xr.DataArray(
+                own, dims=("panel", "y", "x"), coords={"y": spatial["y"], "x": spatial["x"]}
+            ),
+            window,
+        )
+        maps.append(cut.assign_coords(_relative_places(cut)))
+    field = xr.concat(maps, dim="cell")
+    field.attrs = {"units": "Hz", "long_name": "spatial map of the instantaneous field"}
+    return chosen.assign(field=field)
+
+
+def _near(maps: xr.DataArray, window: int) -> xr.DataArray:
+    """Cut one window around what all maps (panel, y, x) have in common."""
+    size = np.abs(np.nan_to_num(maps.values))
+    peak = size.max(axis=(1, 2), keepdims=True)
+    common = (size / np.where(peak > 0, peak, 1)).mean(axis=0)
+    row, column = np.unravel_index(int(common.argmax()), common.shape)
+    return maps.isel(
+        y=_span(int(row), window, maps.sizes["y"]), x=_span(int(column), window, maps.sizes["x"])
+    )
+
+
+def _span(centre: int, window: int, size: int) -> slice:
+    """Return a window of this size around a pixel, moved to lie inside."""
+    start = int(np.clip(centre - window // 2, 0, max(size - window, 0)))
+    return slice(start, min(start + window, size))
+
+
+def _relative_places(cut: xr.DataArray) -> dict[str, Any]:
+    """Return coordinates from the window's middle, so that windows of several cells align."""
+    return {
+        axis: (axis, cut[axis].values - cut[axis].values.mean(), {"units": "um"})
+        for axis in ("y", "x")
+    }
+
+
+def _frames(movie: xr.Dataset, times: Array) -> Array:
+    """Return the movie frames of these times."""
+    found = movie.get_index("time").get_indexer(np.asarray(times))
+    if (found < 0).any():
+        raise InputError("retina_panels: contributions and movie have different times")
+    return found
+
+
+def _scheme(circuit: Circuit, movie: xr.Dataset, frame: int) -> xr.Dataset:
+    """Return the frame on screen, the maps of the layers then, and the field of a channel."""
+    windows = circuit.windows(movie_tensor(circuit, movie))
+    row = frame - circuit.first_frame
+    device = next((p.device for p in circuit.model.parameters()), torch.device("cpu"))
+    leaf = windows[row : row + 1].contiguous().to(device).requires_grad_(True)
+    with torch.enable_grad(), evaluating(circuit.model, device) as model:
+        with tapped(model, circuit.layers) as taps:
+            rates = model(leaf)
+        first = taps[circuit.layers[0]][0]
+        (slope,) = torch.autograd.grad(first.flatten().max(), leaf, allow_unused=True)
+    slope = torch.zeros_like(leaf) if slope is None else slope
+    kernel = separate(slope.detach().cpu())[0][0].numpy()
+    shown = movie["contrast"].isel(time=frame - (circuit.latency or 0), drop=True)
+    data: dict[str, Any] = {
+        "frame": shown,
+        "kernel": (("y", "x"), kernel, {"units": "1", "long_name": "field of a channel"}),
+    }
+    sizes = []
+    for number, layer in enumerate(circuit.layers):
+        maps = taps[layer][0][0].detach().cpu().numpy()
+        sizes.append(len(maps))
+        if maps.ndim == 3:
+            best = int(maps.reshape(len(maps), -1).max(axis=1).argmax())
+            data[f"map_{number}"] = ((f"y_{number}", f"x_{number}"), maps[best], {"units": "1"})
+    attrs = {"layers": list(circuit.layers), "channels": sizes, "cells": int(rates.shape[1])}
+    return xr.Dataset(data, attrs=attrs)
