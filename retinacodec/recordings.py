@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 from retinacodec.errors import InputError, Problems
 
 __all__ = ["Split", "bin_spikes", "dropped_frames", "frame_durations", "split_blocks"]
-
-_BATCH = 1 << 22  # spikes handled at once: bounds the memory of the flat index
 
 
 def frame_durations(frame_times: ArrayLike, *, max_gap: float = 3.0) -> NDArray[np.float64]:
@@ -123,15 +121,16 @@ def bin_spikes(
     [1.0, 1.0, 0.0, 1.0]
     """
     flips = _checked_flips(frame_times)
-    ends = flips + frame_durations(flips, max_gap=max_gap)
+    ends = _ends(flips, max_gap)
     trains = _checked_trains(spike_times)
+    frames = _Frames(flips, ends)
     counts = np.empty((len(trains), flips.size), np.float32)
-    for chosen in _batches(trains):
-        counts[chosen] = _count(trains[chosen], flips, ends)
+    for row, train in zip(counts, trains, strict=True):
+        row[:] = np.bincount(frames.of(train), minlength=flips.size)
     if obs_intervals is not None:
         for row, intervals in zip(counts, _per_cell(obs_intervals, len(trains)), strict=True):
             row[~_observed(intervals, flips, ends)] = np.nan
-    return np.ascontiguousarray(counts.T)
+    return counts.T
 
 
 @dataclass(frozen=True)
@@ -247,29 +246,42 @@ def _checked_trains(spike_times: Sequence[ArrayLike]) -> list[NDArray[np.float64
     return trains
 
 
-def _batches(trains: list[NDArray[np.float64]]) -> Iterator[slice]:
-    """Yield slices of cells with a bounded number of spikes, one cell at the least."""
-    start, spikes = 0, 0
-    for cell, train in enumerate(trains):
-        if spikes and spikes + train.size > _BATCH:
-            yield slice(start, cell)
-            start, spikes = cell, 0
-        spikes += train.size
-    if start < len(trains):
-        yield slice(start, len(trains))
+def _ends(flips: NDArray[np.float64], max_gap: float) -> NDArray[np.float64]:
+    """Return the end of each frame: exactly the next flip, unless a gap follows."""
+    durations = frame_durations(flips, max_gap=max_gap)
+    ends = flips + durations
+    shown = durations[:-1] == np.diff(flips)
+    ends[:-1][shown] = flips[1:][shown]
+    return ends
 
 
-def _count(
-    trains: list[NDArray[np.float64]], flips: NDArray[np.float64], ends: NDArray[np.float64]
-) -> NDArray[np.float32]:
-    """Count by one search of all spikes among the flips and one bincount; (cell, time)."""
-    flat = np.concatenate(trains)
-    frame = np.searchsorted(flips, flat, side="right") - 1
-    inside = (frame >= 0) & (flat < ends[frame])
-    cell = np.repeat(np.arange(len(trains)), [train.size for train in trains])
-    bins = (cell * flips.size + frame)[inside]
-    counts = np.bincount(bins, minlength=len(trains) * flips.size)
-    return counts.reshape(len(trains), flips.size).astype(np.float32)
+class _Frames:
+    """Finds the frames of many spikes by a table of time, and by search where that is not enough.
+
+    The table has one entry for each median interval and says how many flips came before it. One
+    flip at most comes after that and before the spike, unless flips are very irregular.
+    """
+
+    def __init__(self, flips: NDArray[np.float64], ends: NDArray[np.float64]) -> None:
+        self._flips, self._ends = flips, ends
+        self._gaps = bool((ends[:-1] < flips[1:]).any())
+        self._after = np.append(flips, np.inf)
+        self._per_second = 1 / float(np.median(np.diff(flips)))
+        size = int(min((ends[-1] - flips[0]) * self._per_second + 1, 4 * flips.size))
+        self._begun = np.searchsorted(flips, flips[0] + np.arange(size) / self._per_second)
+
+    def of(self, train: NDArray[np.float64]) -> NDArray[np.intp]:
+        """Return the frame of each spike that falls into one."""
+        flips, after = self._flips, self._after
+        times = train[(train >= flips[0]) & (train < self._ends[-1])]
+        place = ((times - flips[0]) * self._per_second).astype(np.intp)
+        begun = self._begun.take(place, mode="clip")
+        begun += times >= after[begun]
+        lost = (times >= after[begun]) | (times < after[begun - 1])
+        if lost.any():
+            begun[lost] = np.searchsorted(flips, times[lost], side="right")
+        frame = begun - 1
+        return frame[times < self._ends[frame]] if self._gaps else frame
 
 
 def _per_cell(

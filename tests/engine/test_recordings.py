@@ -31,13 +31,21 @@ def test_counts_equal_a_plain_loop():
     assert counts[:, 2].sum() > 100
 
 
-def test_the_batches_do_not_change_the_counts(monkeypatch):
-    rng = np.random.default_rng(1)
-    flips = np.arange(100) / 30
-    trains = [rng.uniform(0, 4, n) for n in (50, 3, 0, 70, 20)]
-    whole = bin_spikes(trains, flips)
-    monkeypatch.setattr("retinacodec.recordings._BATCH", 60)
-    np.testing.assert_array_equal(bin_spikes(trains, flips), whole)
+@pytest.mark.parametrize("spread", [0.0, 1e-6, 0.3, 0.9, 5.0])
+@pytest.mark.parametrize("gaps", [(), (40,), (3, 50, 51, 90)])
+def test_irregular_flips_and_gaps_give_the_counts_of_a_search(spread, gaps):
+    rng = np.random.default_rng(5)
+    intervals = np.exp(spread * rng.normal(size=119)) / 30
+    intervals[list(gaps)] *= 40
+    flips = -3.7 + np.concatenate([[0], np.cumsum(intervals)])
+    exact = np.concatenate([flips, flips[:-1] + intervals / 2])  # on the flips themselves, too
+    trains = [rng.permutation(exact), rng.uniform(flips[0] - 1, flips[-1] + 1, 500)]
+    for max_gap in (3.0, 1e9):
+        ends = flips + frame_durations(flips, max_gap=max_gap)
+        shown = np.isclose(ends[:-1], flips[1:], rtol=0, atol=1e-9)
+        ends[:-1][shown] = flips[1:][shown]  # without the rounding of a sum of differences
+        expected = slow_counts(trains, flips, ends)
+        np.testing.assert_array_equal(bin_spikes(trains, flips, max_gap=max_gap), expected)
 
 
 def test_a_frame_holds_its_own_flip_and_not_the_next():
