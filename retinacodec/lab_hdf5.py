@@ -14,7 +14,7 @@ from retinacodec.hdf5_safety import blaming
 from retinacodec.import_choice import Choice
 from retinacodec.nwb_coding import Block, Levels, note_of
 from retinacodec.nwb_contrast import Contrast
-from retinacodec.nwb_pixels import Pixels
+from retinacodec.nwb_pixels import Extent
 from retinacodec.nwb_session import Prepared, Session
 from retinacodec.nwb_trains import Train, trains_of_counts
 from retinacodec.recordings import frame_durations
@@ -134,17 +134,11 @@ def _contrast(file: h5py.File, part: str, choice: Choice, path: str) -> Contrast
     contrast = choice.contrast or Contrast()
     if contrast.grey is not None:
         return contrast
-    data = file[f"{part}/stimulus"]
-    pixels = Pixels(len(data), data.shape[1:], lambda start, stop: data[start:stop])
-    mean, least, most = pixels.mean(0, len(data))
-    if not np.isfinite(mean) or least == most or (contrast.span is None and least < 0):
-        raise RecordingError(
-            path,
-            f"{part}/stimulus has values from {least:g} to {most:g}, which "
-            "are no light intensities",
-            "say what they mean with contrast=",
-        )
-    return replace(contrast, grey=mean)
+    data, extent = file[f"{part}/stimulus"], Extent()
+    for chunk in range(0, len(data), 1000):
+        extent.add(data[chunk : chunk + 1000])
+    grey = extent.mean(f"{part}/stimulus", path, light=contrast.span is None)
+    return replace(contrast, grey=grey)
 
 
 def _counts(file: h5py.File, part: str, path: str) -> NDArray[np.float32]:

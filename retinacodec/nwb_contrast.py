@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from retinacodec.errors import InputError, RecordingError
 from retinacodec.nwb_movies import NwbMovie
-from retinacodec.nwb_pixels import Pixels
+from retinacodec.nwb_pixels import Extent, Pixels
 
 __all__ = ["Contrast", "Part", "pixel_size"]
 
@@ -136,50 +136,45 @@ class Part:
                 f"more than the budget of {budget_gb:g} GB",
                 "read a part (frames=, crop=) or raise budget_gb",
             )
+        if contrast is None and not self.movie.note:
+            contrast = Contrast()
+        if contrast is not None and contrast.grey is None:
+            return self._about_mean(contrast)
         reader = self._reader(contrast)
         out = np.empty(self.shape, np.float32)
-        offset = self.movie.first_frames[0]
-        for start in range(self.frames.start, self.frames.stop, self.pixels.slab):
-            stop = min(start + self.pixels.slab, self.frames.stop)
-            slab = reader(offset + start, offset + stop)
-            place = slice(start - self.frames.start, stop - self.frames.start)
-            out[place] = slab
+        offset, begin = self.movie.first_frames[0], self.frames.start
+        for start, stop in self.pixels.slabs(begin, self.frames.stop):
+            out[start - begin : stop - begin] = reader(offset + start, offset + stop)
         return out
 
     def _reader(self, contrast: Contrast | None) -> Reader:
         """Return the function from frame numbers to contrast (time, y, x)."""
-        if contrast is None and self.movie.note:
-            levels = self.movie.note["levels"]
-            if levels is None:
-                return lambda start, stop: self._cut(self.pixels.raw(start, stop))
-            table = levels.table()
-            return lambda start, stop: table[self._cut(self.pixels.raw(start, stop))]
-        mapping = self._with_grey(contrast or Contrast())
-        return lambda start, stop: mapping.of(self._cut(self.pixels.values(start, stop)))
+        if contrast is not None:
+            return lambda start, stop: contrast.of(self._cut(self.pixels.values(start, stop)))
+        levels = self.movie.note["levels"] if self.movie.note else None
+        if levels is None:
+            return lambda start, stop: self._cut(self.pixels.raw(start, stop))
+        table = levels.table()
+        return lambda start, stop: table[self._cut(self.pixels.raw(start, stop))]
+
+    def _about_mean(self, contrast: Contrast) -> NDArray[np.float32]:
+        """Read the part, and the mean of the whole presentation, in one pass over the file."""
+        out, extent = np.empty(self.shape, np.float32), Extent()
+        offset, begin = self.movie.first_frames[0], self.frames.start
+        for start, stop in self.pixels.slabs(0, self.movie.flips[0].size):
+            values = self.pixels.values(offset + start, offset + stop)
+            extent.add(values)
+            first, last = max(start, begin), min(stop, self.frames.stop)
+            if first < last:
+                out[first - begin : last - begin] = self._cut(values[first - start : last - start])
+        grey = extent.mean(self.movie.name, self.path, light=contrast.span is None)
+        for start, stop in self.pixels.slabs(0, len(out)):
+            out[start:stop] = replace(contrast, grey=grey).of(out[start:stop])
+        return out
 
     def _cut(self, frames: Array) -> Array:
         upright = frames.transpose(0, 2, 1) if self.across else frames
         return upright[:, self.rows, self.columns]
-
-    def _with_grey(self, contrast: Contrast) -> Contrast:
-        """Take the mean of one whole presentation for grey, whatever part is read."""
-        if contrast.grey is not None:
-            return contrast
-        start = self.movie.first_frames[0]
-        mean, least, most = self.pixels.mean(start, start + self.movie.flips[0].size)
-        hint = "say which value is mean grey and which difference is contrast 1 (contrast=)"
-        name = self.movie.name
-        if not np.isfinite(mean):
-            raise RecordingError(self.path, f"{name} has pixels that are NaN or infinite")
-        if least == most:
-            raise RecordingError(self.path, f"every pixel of {name} is {mean:g}", hint)
-        if contrast.span is None and least < 0:
-            raise RecordingError(
-                self.path,
-                f"{name} has values from {least:g} to {most:g}, which are no light intensities",
-                hint,
-            )
-        return replace(contrast, grey=mean)
 
     def _check_repeats(self) -> None:
         starts = self.movie.first_frames
@@ -190,7 +185,7 @@ class Part:
             )
         first = self.pixels.raw(starts[0], starts[0] + 1)
         for number, start in enumerate(starts[1:], 2):
-            if not np.array_equal(self.pixels.raw(start, start + 1), first):
+            if not np.array_equal(self.pixels.raw(start, start + 1), first, equal_nan=True):
                 raise RecordingError(
                     self.path,
                     f"presentation {number} of {self.movie.name} does "
@@ -242,7 +237,7 @@ def pixel_size(group: h5py.Group, size: tuple[int, int], across: bool, path: str
             f"{name} has pixels of {sides[0]:g} by {sides[1]:g} um, which are not square",
             "exchange the axes (spatial_order=) or " + hint,
         )
-    return float(np.mean(sides))
+    return float(f"{np.mean(sides):.6g}")  # without the rounding of metres in float32
 
 
 def _sides(group: h5py.Group, size: tuple[int, int]) -> list[float]:

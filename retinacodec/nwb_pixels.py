@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from retinacodec.errors import RecordingError
 from retinacodec.nwb_spikes import text
 
-__all__ = ["Pixels", "pixels_of"]
+__all__ = ["Extent", "Pixels", "pixels_of"]
 
 _SLAB_BYTES = 1 << 26
 
@@ -54,14 +55,58 @@ class Pixels:
         """Number of frames that are comfortably read at once."""
         return max(1, _SLAB_BYTES // max(1, 8 * self.size[0] * self.size[1]))
 
-    def mean(self, start: int, stop: int) -> tuple[float, float, float]:
-        """Return mean, least and greatest value of some frames, read in slabs."""
-        total, least, most = 0.0, np.inf, -np.inf
+    def slabs(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Yield the ends of slabs of frames."""
         for first in range(start, stop, self.slab):
-            values = self.values(first, min(first + self.slab, stop))
-            total += float(values.sum(dtype=np.float64))
-            least, most = min(least, float(values.min())), max(most, float(values.max()))
-        return total / ((stop - start) * self.size[0] * self.size[1]), least, most
+            yield first, min(first + self.slab, stop)
+
+
+class Extent:
+    """Mean, least and greatest value of a movie that is seen slab by slab."""
+
+    def __init__(self) -> None:
+        self._total, self._count = 0.0, 0
+        self.least, self.most = np.inf, -np.inf
+
+    def add(self, values: Array) -> None:
+        """Take some more values into account."""
+        self._total += float(values.sum(dtype=np.float64))
+        self._count += values.size
+        self.least = min(self.least, float(values.min()))
+        self.most = max(self.most, float(values.max()))
+
+    def mean(self, name: str, path: str | Path, *, light: bool = True) -> float:
+        """Return the mean, or say why it is no mean grey.
+
+        Parameters
+        ----------
+        name : str
+            The movie, for messages.
+        path : str or Path
+            The file, for messages.
+        light : bool, default True
+            Values must be light intensities, because contrast is taken relative to their mean.
+
+        Returns
+        -------
+        float
+            The mean of all values.
+
+        Raises
+        ------
+        RecordingError
+            If values are not finite, all equal, or below zero where they should be intensities.
+        """
+        mean = self._total / max(1, self._count)
+        hint = "say which value is mean grey and which difference is contrast 1 (contrast=)"
+        if not np.isfinite(mean):
+            raise RecordingError(path, f"{name} has pixels that are NaN or infinite")
+        if self.least == self.most:
+            raise RecordingError(path, f"every pixel of {name} is {mean:g}", hint)
+        if light and self.least < 0:
+            what = f"{name} has values from {self.least:g} to {self.most:g}"
+            raise RecordingError(path, f"{what}, which are no light intensities", hint)
+        return mean
 
 
 def pixels_of(group: h5py.Group, path: str) -> Pixels:
