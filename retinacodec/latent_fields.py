@@ -207,10 +207,7 @@ class LatentFields:
             `retinacodec.separable.separable`. NaN where a latent is NaN.
         """
         latent = self.latent if latent is None else latent
-        parts = []
-        for part in self._tensors(latent):
-            fields = self.filters.project(part)
-            parts.append((*separate(fields), torch.linalg.vector_norm(fields.flatten(1), dim=1)))
+        parts = [separate(self.filters.project(part)) for part in self._tensors(latent)]
         columns = [torch.cat(column) for column in zip(*parts, strict=True)]
         return describe(self._like(latent), *columns)
 

@@ -19,7 +19,7 @@ Array = npt.NDArray[Any]
 _BATCH = 256  # fields separated at a time: bounds the memory of the double-precision work
 
 
-def separate(fields: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def separate(fields: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Split fields into their best separable form; the tensors under `separable`.
 
     Parameters
@@ -36,6 +36,8 @@ def separate(fields: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         not finite.
     separability : torch.Tensor (batch,) float64
         Share of the variance that the form holds, 0 to 1; NaN for a field without variance.
+    gain : torch.Tensor (batch,)
+        Norm of the field.
 
     Notes
     -----
@@ -46,23 +48,36 @@ def separate(fields: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     has a positive peak. The singular vector comes from the small matrix ``F F^T`` (lag, lag).
     """
     flat = fields.flatten(2)
-    known = flat.isfinite().flatten(1).all(dim=1)
-    flat = torch.where(known[:, None, None], flat, 0.0)
-    rounding = 1e-12 * flat.double().square().sum(dim=(1, 2))
-    flat = flat - flat.mean(dim=(1, 2), keepdim=True)
-    powers, vectors = torch.linalg.eigh(torch.bmm(flat, flat.mT).double())
+    known = flat.sum(dim=(1, 2)).isfinite()
+    flat = flat if bool(known.all()) else torch.where(known[:, None, None], flat, 0.0)
+    mean = flat.mean(dim=(1, 2))
+    gram, whole = _centred_gram(flat, mean)
+    powers, vectors = torch.linalg.eigh(gram)
     temporal = vectors[..., -1].to(flat.dtype)
     spatial = torch.einsum("blp,bl->bp", flat, temporal)
-    strongest = flat.abs().amax(dim=2).argmax(dim=1)
+    spatial = spatial - (mean * temporal.sum(dim=1))[:, None]
+    low, high = torch.aminmax(flat, dim=2)
+    strongest = torch.maximum(high - mean[:, None], mean[:, None] - low).argmax(dim=1)
     frame = flat[torch.arange(len(flat), device=flat.device), strongest]
     around = spatial - spatial.mean(dim=1, keepdim=True)
     sign = 1.0 - 2.0 * ((frame * around).sum(dim=1, keepdim=True) < 0)
     total = powers.clamp_min(0).sum(dim=1)
-    varies = total > rounding
+    varies = total > 10 * torch.finfo(flat.dtype).eps * whole
     share = torch.where(varies, powers[:, -1] / total, torch.nan)
     sign = torch.where(varies[:, None], sign, 0.0)
     sign = torch.where(known[:, None], sign, torch.nan)
-    return (sign * spatial).view(-1, *fields.shape[2:]), sign * temporal, share
+    gain = torch.where(known, whole.sqrt(), torch.nan).to(flat.dtype)
+    return (sign * spatial).view(-1, *fields.shape[2:]), sign * temporal, share, gain
+
+
+def _centred_gram(flat: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``(F - m)(F - m)^T`` (batch, lag, lag) and ``|F|^2`` (batch,), double precision."""
+    gram = torch.bmm(flat, flat.mT).double()
+    whole = gram.diagonal(dim1=1, dim2=2).sum(dim=1)
+    rows = flat.sum(dim=2).double()
+    level = mean.double()[:, None, None]
+    shift = level * (rows[:, :, None] + rows[:, None, :]) - level**2 * flat.shape[2]
+    return gram - shift, whole
 
 
 def separable(fields: xr.DataArray) -> xr.Dataset:
@@ -110,7 +125,7 @@ def separable(fields: xr.DataArray) -> xr.Dataset:
     if not np.issubdtype(values.dtype, np.floating):
         values = values.astype(np.float64)
     tensor = torch.from_numpy(values.reshape(-1, *values.shape[-3:]))
-    parts = [(*separate(part), _norm(part)) for part in tensor.split(_BATCH)]
+    parts = [separate(part) for part in tensor.split(_BATCH)]
     return describe(fields, *(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
@@ -257,11 +272,6 @@ _SHAPE_UNITS = {
     "size": ("um", "diameter of a disc of the area of the centre region"),
     "latency": ("s", "time from the peak of the time course to the response"),
 }
-
-
-def _norm(fields: Tensor) -> Tensor:
-    """Return the norm of each field (batch,)."""
-    return torch.linalg.vector_norm(fields.flatten(1), dim=1)
 
 
 def _attrs(units: str, words: str) -> dict[str, str]:
