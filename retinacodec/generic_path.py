@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -68,13 +68,33 @@ class GenericPath:
             (batch, target, sign, channel[, ...]), ``<layer>/residual``, ``<layer>/total`` and,
             where asked for, ``<layer>/activation`` and ``<layer>/gradient``.
         """
-        fractions = self.rule.points()
-        points = len(fractions)
-        path = _path(samples.to(self.device), fractions)
+        path = _path(samples.to(self.device), self.rule.points())
+        return self.along(self.circuit.model, path)[0]
+
+    def along(
+        self, model: Callable[[Tensor], Tensor], path: Tensor
+    ) -> tuple[dict[str, Array], list[Tensor]]:
+        """Explain the target of what a model makes of paths.
+
+        Parameters
+        ----------
+        model : callable
+            The circuit's model, or a part of it that ends at its outputs.
+        path : torch.Tensor (batch * point, ...)
+            What enters it, each sample's path in consecutive rows.
+
+        Returns
+        -------
+        found : dict of str to ndarray
+            As from `run`.
+        gradients : list of torch.Tensor (batch * point, ...)
+            For each target the gradient with respect to the path, if that requires gradients.
+        """
+        points = len(self.rule.points())
         with torch.enable_grad(), tapped(self.circuit.model, self.circuit.layers) as taps:
             mode = SecantMode(points, [path]) if self.rule.chords else nullcontext()
             with mode:
-                outputs = self.circuit.model(path)
+                outputs = model(path)
             target = self._at_end(outputs, points)
             with mode:
                 score = target(outputs)
@@ -83,13 +103,13 @@ class GenericPath:
             weights = torch.ones_like(score[..., 0])
             if self.rule.chords:
                 weights[:, 0] = 0
-            found = self._collect(taps, score, weights, points)
+            found, gradients = self._collect(taps, score, weights, path)
         ends = score.detach()[:, [0, -1]].to(torch.float64)
         found["baseline_value"], found["value"] = (_numpy(ends[:, i]) for i in (0, 1))
         change = found["value"] - found["baseline_value"]
         for layer in self.circuit.layers:
             found[f"{layer}/residual"] = found[f"{layer}/total"] - change
-        return found
+        return found, gradients
 
     def _at_end(self, outputs: Tensor, points: int) -> Target:
         at = getattr(self.target, "at", None)
@@ -98,18 +118,22 @@ class GenericPath:
         end = outputs.detach()[points - 1 :: points]
         return at(end.repeat_interleave(points, dim=0))
 
-    def _collect(self, taps: Taps, score: Tensor, weights: Tensor, points: int) -> dict[str, Array]:
+    def _collect(
+        self, taps: Taps, score: Tensor, weights: Tensor, path: Tensor
+    ) -> tuple[dict[str, Array], list[Tensor]]:
         """Differentiate each target and reduce each layer, one target at a time."""
         for layer in self.circuit.layers:
             if not taps[layer]:
                 raise InputError(f"layer {layer!r} was not called while the model ran; tap another")
         tensors = [tensor for layer in self.circuit.layers for tensor in taps[layer]]
+        entries = [path] if path.requires_grad else []
         rows: dict[str, list[Array]] = {}
+        gradients: list[Tensor] = []
         for number in range(score.shape[-1]):
             slopes = iter(
                 torch.autograd.grad(
                     score[..., number],
-                    tensors,
+                    tensors + entries,
                     weights,
                     retain_graph=number < score.shape[-1] - 1,
                     allow_unused=True,
@@ -117,13 +141,14 @@ class GenericPath:
             )
             for layer in self.circuit.layers:
                 calls = [(tensor.detach(), next(slopes)) for tensor in taps[layer]]
-                for key, values in self._reduce(calls, points).items():
+                for key, values in self._reduce(calls, weights.shape[1]).items():
                     rows.setdefault(f"{layer}/{key}", []).append(values)
+            gradients += [torch.zeros_like(path) if one is None else one for one in slopes]
         stacked = {key: np.stack(values, axis=1) for key, values in rows.items()}
         for layer in self.circuit.layers:
             if f"{layer}/activation" in stacked:
                 stacked[f"{layer}/activation"] = stacked[f"{layer}/activation"][:, 0]
-        return stacked
+        return stacked, gradients
 
     def _reduce(
         self, calls: Sequence[tuple[Tensor, Tensor | None]], points: int
