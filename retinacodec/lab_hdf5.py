@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from retinacodec.errors import RecordingError
 from retinacodec.hdf5_safety import blaming
 from retinacodec.import_choice import Choice
-from retinacodec.nwb_coding import Block, Levels, note_of
+from retinacodec.nwb_coding import Block, note_of
 from retinacodec.nwb_contrast import Contrast
+from retinacodec.nwb_levels import Levels
 from retinacodec.nwb_pixels import Extent
 from retinacodec.nwb_session import Prepared, Session
 from retinacodec.nwb_trains import Train, trains_of_counts

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -101,12 +101,7 @@ def read_nwb(
         spikes = read_spikes(file, str(path), table=units, names=names, scale=spike_scale)
         if cells is not None:
             spikes = spikes.choose(cells, str(path))
-        if isinstance(stimulus, xr.Dataset):
-            flips: tuple[NDArray[np.float64], ...] = (stimulus["time"].values,)
-            rate, title = float(stimulus.attrs["frame_rate"]), str(stimulus.attrs.get("name", ""))
-        else:
-            movie = open_movie(file, str(path), stimulus, repeat_frames=repeat_frames)
-            flips, rate, title = movie.flips, movie.frame_rate, movie.name
+        flips, rate, title = _clock(file, path, stimulus, repeat_frames)
         check_clock(spikes, float(flips[0][0]), float(flips[-1][-1]), str(path))
         counts = [
             bin_spikes(spikes.times, shown, obs_intervals=spikes.observed, max_gap=max_gap)
@@ -114,9 +109,8 @@ def read_nwb(
         ]
         lost = sum(dropped_frames(shown).size for shown in flips)
         if lost:
-            _log.warning(
-                "%s: %d frames of %s were dropped; counts follow the real flips", path, lost, title
-            )
+            words = "%s: %d frames of %s were dropped; counts follow the real flips"
+            _log.warning(words, path, lost, title)
         with blaming(path):
             return make_recording(
                 _mean(counts),
@@ -156,12 +150,13 @@ def read_stimulus(
     spatial_order : {"xy", "yx"}, default "xy"
         What the second and third axis of the pixels are. NWB says (frame, x, y), but many files
         hold (frame, row, column), which is "yx". Only a field of view that would make the pixels
-        oblong tells the two apart, and is an error.
+        oblong tells the two apart, and is an error. Files of this package know their order.
     contrast : Contrast, optional
         How values become contrast. By default exactly as written where the file is from this
         package, else ``(value - mean) / mean`` with the mean of the whole movie.
     pixel_um : float, optional
-        Side of a pixel on the retina in um, where the file does not say it.
+        Side of a pixel on the retina in um, in place of the field of view that the file states.
+        Files of this package know it.
     repeat_frames : int, optional
         Frames of one repeat, as in `read_nwb`.
     budget_gb : float, default 8
@@ -184,32 +179,50 @@ def read_stimulus(
         pixels = movie.open_pixels()
         across = spatial_order == "xy" or movie.note is not None
         part = Part.of(movie, pixels, frames, crop, across, path)
-        side = (
-            pixel_um
-            if movie.note or pixel_um
-            else pixel_size(movie.group, pixels.size, across, path)
-        )
+        if movie.note is None and pixel_um is None:
+            pixel_um = pixel_size(movie.group, pixels.size, across, path)
         values = part.read(contrast, budget_gb)
-        time = movie.flips[0][part.frames]
         with blaming(path):
-            if movie.note:
-                truth = {
-                    key: file[f"processing/misc/{movie.name}_{key}/data"][part.frames]
-                    for key in movie.note["truth"]
-                }
-                return restored(movie.note, values, time, truth, part.rows, part.columns)
+            if movie.note is not None:
+                return _as_written(file, part, values, movie.note)
             return make_stimulus(
                 values,
                 frame_rate=movie.frame_rate,
-                pixel_um=float(side or 0),
+                pixel_um=float(pixel_um or 0),
                 name=movie.name,
-                time=time,
+                time=movie.flips[0][part.frames],
                 parameters={
                     **_origin(file, path),
                     "spatial_order": spatial_order,
                     "description": text(movie.group.attrs.get("description", "")),
                 },
             )
+
+
+def _clock(
+    file: h5py.File,
+    path: str | Path,
+    stimulus: str | xr.Dataset | None,
+    repeat_frames: int | None,
+) -> tuple[tuple[NDArray[np.float64], ...], float, str]:
+    """Return the flips of each presentation, the frame rate and the name of a movie."""
+    if isinstance(stimulus, xr.Dataset):
+        name = str(stimulus.attrs.get("name", ""))
+        return (stimulus["time"].values,), float(stimulus.attrs["frame_rate"]), name
+    movie = open_movie(file, str(path), stimulus, repeat_frames=repeat_frames)
+    return movie.flips, movie.frame_rate, movie.name
+
+
+def _as_written(
+    file: h5py.File, part: Part, values: NDArray[np.float32], note: Mapping[str, Any]
+) -> xr.Dataset:
+    """Restore a movie of this package with its ground truth."""
+    movie = part.movie
+    truth = {
+        key: file[f"processing/misc/{movie.name}_{key}/data"][part.frames] for key in note["truth"]
+    }
+    time = movie.flips[0][part.frames]
+    return restored(note, values, time, truth, part.rows, part.columns)
 
 
 def _origin(file: h5py.File, path: str | Path) -> dict[str, str]:

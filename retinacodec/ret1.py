@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from retinacodec.errors import RecordingError
 from retinacodec.import_choice import Choice
-from retinacodec.nwb_coding import Block, Levels, note_of
+from retinacodec.nwb_coding import Block, note_of
+from retinacodec.nwb_levels import Levels
 from retinacodec.nwb_session import Prepared, Session
 from retinacodec.nwb_spikes import text
 from retinacodec.nwb_trains import Train

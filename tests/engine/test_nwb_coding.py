@@ -3,7 +3,8 @@ import pytest
 import xarray as xr
 
 from retinacodec.errors import InputError
-from retinacodec.nwb_coding import Levels, block_of, find_levels, read_note, restored
+from retinacodec.nwb_coding import block_of, read_note, restored
+from retinacodec.nwb_levels import Levels, find_levels
 from retinacodec.schema import make_stimulus
 
 
@@ -40,7 +41,7 @@ def test_more_than_256_contrasts_or_too_close_ones_are_kept_as_floats():
 
 
 def test_levels_that_first_appear_late_are_found(monkeypatch):
-    monkeypatch.setattr("retinacodec.nwb_coding._SLAB", 24)
+    monkeypatch.setattr("retinacodec.nwb_levels._SLAB", 24)
     movie = np.zeros((40, 3, 4), np.float32)
     movie[37, 1, 2] = 0.5
     assert find_levels(movie).values == (0.0, 0.5)
