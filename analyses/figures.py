@@ -243,7 +243,8 @@ def draw_groups(
     step = max(1, -(-cells // 20))
     ax.set_yticks(np.arange(0, cells, step), labels=labels[::step] if names else [])
     ax.tick_params(axis="y", pad=8, labelsize=5)
-    ax.set_xticks(np.arange(0, modes, max(1, -(-modes // 8))))
+    ticks = np.arange(0, modes, max(1, -(-modes // 8)))
+    ax.set_xticks(ticks, labels=[str(shown["mode"].values[tick]) for tick in ticks])
     ax.set(xlabel="Mode")
     for spine in ax.spines.values():
         spine.set_visible(False)
@@ -258,9 +259,12 @@ def draw_combinations(chosen: xr.Dataset, drawing: Figure | SubFigure) -> None:
     chosen : xarray.Dataset
         The node ``combinations`` of the panels.
     drawing : matplotlib.figure.Figure or SubFigure
-        Where to draw: a row for each cell, a column for each panel. Each field has its own
-        colour scale.
+        Where to draw: a row for each cell, a column for each panel that some cell has. Each
+        field has its own colour scale.
     """
+    chosen = chosen.isel(
+        panel=np.flatnonzero((chosen["frame"] >= 0).any("cell") | (chosen["panel"] == 0))
+    )
     cells, panels = chosen.sizes["cell"], chosen.sizes["panel"]
     ratios = (1.36, max(panels - 1, 1))
     parts = drawing.subfigures(1, 2, width_ratios=ratios, wspace=0, squeeze=False)[0]
@@ -303,7 +307,7 @@ def _draw_event_column(panels: xr.DataTree, drawing: SubFigure) -> None:
     )[:, 0]
     events = panels["events"].to_dataset()
     draw_events(events, axes[0])
-    axes[0].set_title(f"Cell {panels.attrs['cell']}", loc="left", fontsize=6)
+    axes[0].set_title(f"Response of {panels.attrs['cell']}", loc="left", fontsize=6)
     for ax, layer in zip(axes[1:-1], layers, strict=True):
         node = panels[f"contributions/{layer}"].to_dataset()
         draw_contributions(node, ax)

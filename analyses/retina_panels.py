@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import xarray as xr
+from torch import Tensor
 
 from retinacodec.analyses.cell_groups import (
     cluster_agreement,
@@ -256,7 +257,7 @@ def _scheme(circuit: Circuit, movie: xr.Dataset, frame: int) -> xr.Dataset:
         with tapped(model, circuit.layers) as taps:
             rates = model(leaf)
         first = taps[circuit.layers[0]][0]
-        (slope,) = torch.autograd.grad(first.flatten().max(), leaf, allow_unused=True)
+        (slope,) = torch.autograd.grad(_central(first).max(), leaf, allow_unused=True)
     slope = torch.zeros_like(leaf) if slope is None else slope
     kernel = separate(slope.detach().cpu())[0][0].numpy()
     shown = movie["contrast"].isel(time=frame - (circuit.latency or 0), drop=True)
@@ -273,3 +274,12 @@ def _scheme(circuit: Circuit, movie: xr.Dataset, frame: int) -> xr.Dataset:
             data[f"map_{number}"] = ((f"y_{number}", f"x_{number}"), maps[best], {"units": "1"})
     attrs = {"layers": list(circuit.layers), "channels": sizes, "cells": int(rates.shape[1])}
     return xr.Dataset(data, attrs=attrs)
+
+
+def _central(maps: Tensor) -> Tensor:
+    """Return the values in the middle half of maps (batch, channel, y, x); all of other shapes."""
+    if maps.ndim != 4:
+        return maps.flatten()
+    height, width = maps.shape[-2:]
+    middle = maps[..., height // 4 : height - height // 4, width // 4 : width - width // 4]
+    return middle.flatten()

@@ -118,10 +118,13 @@ def _kernel(ax: Axes, scheme: xr.Dataset) -> tuple[float, float, float]:
     kernel = scheme["kernel"].values
     rows, columns = np.nonzero(np.abs(kernel) > 0.1 * symmetric_limit(kernel))
     height, width = kernel.shape
-    side = int(max(np.ptp(rows), np.ptp(columns)) + 1) if rows.size else 1
-    side = min(side, height, width)
-    top = int(np.clip(rows.mean() - side / 2, 0, height - side)) if rows.size else 0
-    first = int(np.clip(columns.mean() - side / 2, 0, width - side)) if rows.size else 0
+    side = min(int(max(np.ptp(rows), np.ptp(columns))) + 3, height, width) if rows.size else 1
+    top, first = (
+        int(np.clip(round((where.min() + where.max() - side + 1) / 2), 0, size - side))
+        if where.size
+        else 0
+        for where, size in ((rows, height), (columns, width))
+    )
     patch = kernel[top : top + side, first : first + side]
     scale = _FACE / max(height, width)
     box = (first * scale, _FACE / 2 - (top + side) * scale, side * scale)
