@@ -2,19 +2,89 @@
 
 from __future__ import annotations
 
+from retinacodec.analyses.cell_groups import (
+    cluster_agreement,
+    cluster_cells,
+    match_clusters,
+    mode_cell_correlation,
+)
 from retinacodec.analyses.comparison import compare_models, draw_comparison
+from retinacodec.analyses.dynamic_fields import (
+    draw_dynamic_field,
+    draw_mode_field,
+    dynamic_fields,
+)
+from retinacodec.analyses.field_frames import mode_sets
+from retinacodec.analyses.field_pairs import compare_fields
+from retinacodec.analyses.field_similarity import draw_similarity, field_similarity
+from retinacodec.analyses.figures import (
+    draw_combinations,
+    draw_contributions,
+    draw_events,
+    draw_groups,
+    draw_loadings,
+    panel_numbers,
+    retina_figure,
+)
+from retinacodec.analyses.interneurons import (
+    channel_activations,
+    draw_interneuron_matches,
+    match_interneurons,
+)
+from retinacodec.analyses.panels import active_modes, choose_combinations, choose_events
 from retinacodec.analyses.receptive_fields import (
     draw_sta,
     draw_time_course,
     spike_triggered_average,
     sta_peaks,
 )
+from retinacodec.analyses.retina_panels import retina_panels
+from retinacodec.analyses.scheme import draw_scheme
+from retinacodec.analyses.spike_covariance import draw_eigenvalues, spike_triggered_covariance
+from retinacodec.analyses.summaries import (
+    draw_prediction,
+    draw_residuals,
+    draw_training,
+    relative_residuals,
+)
 
 __all__ = [
+    "active_modes",
+    "channel_activations",
+    "choose_combinations",
+    "choose_events",
+    "cluster_agreement",
+    "cluster_cells",
+    "compare_fields",
     "compare_models",
+    "draw_combinations",
     "draw_comparison",
+    "draw_contributions",
+    "draw_dynamic_field",
+    "draw_eigenvalues",
+    "draw_events",
+    "draw_groups",
+    "draw_interneuron_matches",
+    "draw_loadings",
+    "draw_mode_field",
+    "draw_prediction",
+    "draw_residuals",
+    "draw_scheme",
+    "draw_similarity",
     "draw_sta",
     "draw_time_course",
+    "draw_training",
+    "dynamic_fields",
+    "field_similarity",
+    "match_clusters",
+    "match_interneurons",
+    "mode_cell_correlation",
+    "mode_sets",
+    "panel_numbers",
+    "relative_residuals",
+    "retina_figure",
+    "retina_panels",
     "spike_triggered_average",
+    "spike_triggered_covariance",
     "sta_peaks",
 ]
