@@ -16,7 +16,7 @@ from retinacodec.nwb_contrast import Contrast
 from retinacodec.nwb_spikes import text
 from retinacodec.nwb_writer import creating, store
 
-__all__ = ["FileInfo", "describe", "import_recording"]
+__all__ = ["FileInfo", "describe", "import_recording", "needs_import"]
 
 
 def import_recording(
@@ -74,6 +74,18 @@ def import_recording(
             contents = found.prepare(file, str(src), Choice(wanted, pixel_um, contrast))
         store(temporary, contents)
     return Path(out)
+
+
+def needs_import(path: str | Path) -> bool:
+    """Return whether a file is a recording in one of the formats that can be imported.
+
+    Raises
+    ------
+    RecordingError
+        If the file cannot be opened as HDF5.
+    """
+    with open_hdf5(path, unread=UNREAD) as file:
+        return recognised(file) is not None
 
 
 def _refuse_nwb2(file: h5py.File) -> None:

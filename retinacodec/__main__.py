@@ -1,0 +1,5 @@
+"""``python -m retinacodec`` is the command line."""
+
+from retinacodec.cli import main
+
+main()

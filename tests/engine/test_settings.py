@@ -1,0 +1,75 @@
+"""Study files: defaults, round trip, and one line for every mistake."""
+
+from __future__ import annotations
+
+import pytest
+
+from retinacodec.errors import InputError
+from retinacodec.settings import StudySettings, make_settings, read_settings, settings_toml
+
+
+def test_unknown_setting_suggests_the_right_one():
+    with pytest.raises(InputError, match=r"fit\.epoch: unknown setting; did you mean 'epochs'"):
+        make_settings({"fit": {"epoch": 3}})
+
+
+def test_all_mistakes_are_named_at_once():
+    values = {"seed": True, "fit": {"lr": float("nan")}, "modes": {"modes": 0}, "oops": 1}
+    with pytest.raises(InputError) as caught:
+        make_settings(values)
+    message = str(caught.value)
+    for part in ("seed", "fit.lr", "modes.modes", "oops: unknown setting"):
+        assert part in message
+    assert "\n" not in message
+
+
+def test_recording_and_movie_exclude_each_other():
+    with pytest.raises(InputError, match="not both"):
+        make_settings({"recording": {"file": "a.nwb"}, "movie": {"seconds": 3}})
+
+
+def test_written_settings_are_read_back(tmp_path):
+    values = {
+        "name": 'a "quoted" name',
+        "seed": 7,
+        "recording": {"file": str(tmp_path / "a.nwb"), "crop": {"x": [1, 5], "y": [2, 8]}},
+        "fit": {"lr": 1e-3},
+    }
+    settings = make_settings(values)
+    path = tmp_path / "study.toml"
+    path.write_text(settings_toml(settings))
+    assert read_settings(path) == settings
+
+
+def test_paths_are_relative_to_the_study_file(tmp_path):
+    path = tmp_path / "deep" / "study.toml"
+    path.parent.mkdir()
+    path.write_text('[recording]\nfile = "../a.nwb"\n')
+    assert read_settings(path).recording.file == tmp_path / "a.nwb"
+
+
+def test_byte_order_mark_and_windows_line_ends_are_read(tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_bytes('\ufeffname = "x"\r\nseed = 3\r\n'.encode())
+    assert read_settings(path).seed == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("name = ", "not a TOML file"), ("seed = 1\nseed = 2", "not a TOML file")],
+)
+def test_broken_toml_is_one_line(tmp_path, text, words):
+    path = tmp_path / "study.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=words):
+        read_settings(path)
+
+
+def test_missing_study_file_says_how_to_start(tmp_path):
+    with pytest.raises(InputError, match="retinacodec config"):
+        read_settings(tmp_path / "none.toml")
+
+
+def test_defaults_are_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        StudySettings().seed = 3
