@@ -165,7 +165,8 @@ def block_bootstrap(
 
     References
     ----------
-    .. [1] Carlstein, Annals of Statistics 14, 1171 (1986).
+    .. [1] Carlstein, Annals of Statistics 14, 1171 (1986); Kuensch, Annals of Statistics 17, 1217
+       (1989), for blocks that overlap.
 
     Examples
     --------
