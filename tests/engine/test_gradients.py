@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from retinacodec import models
 from retinacodec.circuit import Circuit
 from retinacodec.errors import InputError
 from retinacodec.gradients import instantaneous_fields, latent_blocks, latent_fields
@@ -96,6 +97,29 @@ def test_latent_form_projects_into_the_whole_gradient(movie, options):
     assert _relative(latent.project().values, whole.values) < 1e-5
     assert latent.project().dims == whole.dims == ("time", "cell", "lag", "y", "x")
     np.testing.assert_array_equal(latent.project()["time"], whole["time"])
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "layer"),
+    [
+        ("ToyCircuit", {}, "conv1"),
+        ("DeepRetina", {"size": (14, 15), "history": 6, "kernels": (5, 3)}, "conv1"),
+        ("LinearNonlinear", {"size": (12, 12), "history": 6}, ""),
+        ("CircuitRetina", {"size": (20, 20)}, ""),
+    ],
+)
+def test_latent_form_of_every_model_projects_into_its_whole_gradient(name, options, layer):
+    """A scaled contrast, a filter without a convolution and a circuit with two paths."""
+    model = getattr(models, name)(**({} if name == "ToyCircuit" else {"cells": 3}), **options)
+    if hasattr(model, "contrast_scale"):
+        model.contrast_scale.fill_(0.37)
+    circuit = Circuit(model, layers=[])
+    contrast = np.random.default_rng(0).normal(0, 0.4, (circuit.first_frame + 6, *model.size))
+    movie = make_stimulus(contrast, frame_rate=60, pixel_um=50, name="noise")
+    latent = latent_fields(circuit, movie, progress=False)
+    whole = instantaneous_fields(circuit, movie, progress=False)
+    assert latent.filters.name == layer
+    assert _relative(latent.project().values, whole.values) < 1e-5
 
 
 def test_times_frames_and_places_are_those_of_the_movie(movie):
