@@ -168,9 +168,7 @@ BIPOLARS = (
 )
 
 AMACRINES = (
-    AmacrineType(
-        "amacrine ON", (("ON transient", 0.5), ("ON sustained", 0.5)), 60.0, 40.0, 0.04
-    ),
+    AmacrineType("amacrine ON", (("ON transient", 0.5), ("ON sustained", 0.5)), 60.0, 40.0, 0.04),
     AmacrineType(
         "amacrine OFF", (("OFF transient", 0.5), ("OFF sustained", 0.5)), 60.0, 40.0, 0.02
     ),

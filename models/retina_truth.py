@@ -9,10 +9,10 @@ import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter1d
 from torch import Tensor
 
 from retinacodec.circuit import Circuit, movie_tensor, predict
+from retinacodec.devices import resolve_device
 from retinacodec.errors import InputError, Problems
 from retinacodec.schema import check_stimulus, make_recording
 
@@ -84,9 +84,7 @@ def simulate(
     return recording
 
 
-def interneuron_traces(
-    retina: CircuitRetina, movie: xr.Dataset, *, every: int = 4
-) -> xr.Dataset:
+def interneuron_traces(retina: CircuitRetina, movie: xr.Dataset, *, every: int = 4) -> xr.Dataset:
     """Return the traces of the bipolar and amacrine cells on a regular mosaic.
 
     Parameters
@@ -124,7 +122,7 @@ def interneuron_traces(
         amacrine = retina.amacrine.release(wide)
         for store, first, second in ((potential, slow, wide), (release, bipolar, amacrine)):
             both = torch.cat([first[:, now], second], dim=1)
-            store.append(both[..., start[0] :: every, start[1] :: every].numpy())
+            store.append(both[..., start[0] :: every, start[1] :: every].cpu().numpy())
     dims = ("time", "type", "y", "x")
     units = {"units": "1"}
     return xr.Dataset(
@@ -183,21 +181,23 @@ def pathway_contributions(
     integrated gradient without quadrature, and ``sum_i C_i = drive - baseline`` exactly.
     """
     _check(retina, movie)
-    grey = retina.received(torch.zeros(1, retina.history, *retina.size))
+    grey = retina.received(
+        torch.zeros(1, retina.history, *retina.size, device=retina.ganglion.weights.device)
+    )
     gained: list[Array] = []
     drives: list[Tensor] = []
     for x in _windows(retina, movie):
         received = retina.received(x)
         change = torch.einsum("bcyx,ncyx->bnc", received - grey, retina.ganglion.weights)
-        gained.append(change.numpy())
+        gained.append(change.cpu().numpy())
         drives.append(retina.ganglion(received))
     drive = torch.cat(drives)
     truth = xr.Dataset(
         {
             "contribution": (("time", "cell", "type"), np.concatenate(gained), {"units": "1"}),
-            "drive": (("time", "cell"), drive.numpy(), {"units": "1"}),
-            "baseline": ("cell", retina.ganglion(grey)[0].numpy(), {"units": "1"}),
-            "rate": (("time", "cell"), retina.rate(drive).numpy(), {"units": "Hz"}),
+            "drive": (("time", "cell"), drive.cpu().numpy(), {"units": "1"}),
+            "baseline": ("cell", retina.ganglion(grey)[0].cpu().numpy(), {"units": "1"}),
+            "rate": (("time", "cell"), retina.rate(drive).cpu().numpy(), {"units": "Hz"}),
         },
         coords={
             "time": movie["time"][retina.history - 1 :],
@@ -237,15 +237,18 @@ def _pathway_of(retina: CircuitRetina) -> tuple[str, ...]:
 def _windows(retina: CircuitRetina, movie: xr.Dataset) -> Iterator[Tensor]:
     """Yield batches of windows of the movie."""
     circuit = Circuit(retina, layers=())
+    where = resolve_device(None, retina)
     with torch.no_grad():
         for part in circuit.windows(movie_tensor(circuit, movie)).split(_BATCH):
-            yield part.contiguous()
+            yield part.contiguous().to(where)
 
 
 def _events(rate: Array, event_hz: float, frame_rate: float) -> NDArray[np.bool_]:
     """Return where the rate peaks within 50 ms on either side."""
     width = 2 * max(1, round(0.05 * frame_rate)) + 1
-    return (rate >= maximum_filter1d(rate, width, axis=0)) & (rate >= event_hz)
+    padded = np.pad(rate, ((width // 2, width // 2), (0, 0)), constant_values=-np.inf)
+    around = np.lib.stride_tricks.sliding_window_view(padded, width, axis=0)
+    return (rate >= around.max(axis=-1)) & (rate >= event_hz)
 
 
 def _check(retina: CircuitRetina, movie: xr.Dataset, repeats: int = 0) -> None:

@@ -181,6 +181,24 @@ def test_contributions_sum_to_the_drive(retina):
     assert float(np.abs(gained).max()) > 0.05
 
 
+def test_one_chord_of_the_engine_is_the_closed_form_times_the_slope_of_the_rate():
+    from retinacodec.contribute import contributions
+    from retinacodec.rules import Secant
+    from retinacodec.targets import EachCell
+
+    retina, stimulus = CircuitRetina(cells=3), noise(40)
+    circuit = Circuit(retina, retina.layers)
+    parts = contributions(circuit, stimulus, EachCell(), rule=Secant(1), progress=False)
+    truth = retina.pathway_contributions(stimulus)
+    resting = retina.rate(torch.from_numpy(truth.baseline.values)).numpy()
+    slope = (truth.rate - resting) / (truth.drive - truth.baseline)
+    net = parts["interneurons"]["contribution"].sum("sign").values
+    np.testing.assert_allclose(net, (truth.contribution * slope).values, atol=2e-3)
+    for layer in retina.layers:
+        assert float(np.abs(parts[layer]["residual"]).max()) < 1e-3
+    assert float(np.abs(truth.rate - resting).max()) > 50
+
+
 def test_amacrine_contributions_are_never_positive_above_grey_release(retina):
     truth = retina.pathway_contributions(noise()).contribution
     narrow = truth.sel(type=["amacrine OFF", "amacrine wide"])
