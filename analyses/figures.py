@@ -245,7 +245,7 @@ def draw_groups(
     ax.tick_params(axis="y", pad=8, labelsize=5)
     ticks = np.arange(0, modes, max(1, -(-modes // 8)))
     ax.set_xticks(ticks, labels=[str(shown["mode"].values[tick]) for tick in ticks])
-    ax.set(xlabel="Mode")
+    ax.set(xlabel="Mode", ylabel="Cell" if names else "")
     for spine in ax.spines.values():
         spine.set_visible(False)
     return ax
@@ -270,13 +270,15 @@ def draw_combinations(chosen: xr.Dataset, drawing: Figure | SubFigure) -> None:
     parts = drawing.subfigures(1, 2, width_ratios=ratios, wspace=0, squeeze=False)[0]
     mode = chosen.attrs["mode"]
     parts[0].suptitle(f"Mode {mode} alone", x=0.62, fontsize=7)
-    parts[1].suptitle(f"Mode {mode} in combinations", fontsize=7)
-    alone = parts[0].subplots(cells, 1, squeeze=False)
-    several = parts[1].subplots(cells, max(panels - 1, 1), squeeze=False)
-    for row, axes in enumerate(np.concatenate([alone, several], axis=1)):
-        for column, ax in enumerate(axes[:panels]):
+    grid = parts[0].subplots(cells, 1, squeeze=False)
+    if panels > 1:
+        parts[1].suptitle(f"Mode {mode} in combinations", fontsize=7)
+        several = parts[1].subplots(cells, panels - 1, squeeze=False)
+        grid = np.concatenate([grid, several], axis=1)
+    for row, axes in enumerate(grid):
+        for column, ax in enumerate(axes):
             _draw_one_field(chosen.isel(cell=row, panel=column), ax, bar=row + column == 0)
-        axes[0].set_ylabel(_wrapped(str(chosen["cell"].values[row])), fontsize=6)
+        axes[0].set_ylabel(_wrapped(_cell(chosen["cell"].values[row])), fontsize=6)
 
 
 def _draw_one_field(one: xr.Dataset, ax: Axes, *, bar: bool) -> None:
@@ -289,7 +291,8 @@ def _draw_one_field(one: xr.Dataset, ax: Axes, *, bar: bool) -> None:
         return
     field_map(ax, one["field"], bar_um=None if bar else 0)
     ax.set_title(str(one["label"].item()), color=COLOURS.highlight, fontsize=6, pad=2)
-    ax.set_xlabel(f"{float(one['rate']):.0f} Hz", fontsize=5, labelpad=1)
+    rate = float(one["rate"])
+    ax.set_xlabel(f"{rate:.0f} Hz" if rate >= 9.95 else f"{rate:.2g} Hz", fontsize=5, labelpad=1)
 
 
 def _strong(values: Any) -> float:
@@ -307,7 +310,7 @@ def _draw_event_column(panels: xr.DataTree, drawing: SubFigure) -> None:
     )[:, 0]
     events = panels["events"].to_dataset()
     draw_events(events, axes[0])
-    axes[0].set_title(f"Response of {panels.attrs['cell']}", loc="left", fontsize=6)
+    axes[0].set_title(f"Response of {_cell(panels.attrs['cell'])}", loc="left", fontsize=6)
     for ax, layer in zip(axes[1:-1], layers, strict=True):
         node = panels[f"contributions/{layer}"].to_dataset()
         draw_contributions(node, ax)
@@ -367,6 +370,12 @@ def _inset_places(moments: Any, time: Any, *, width: float) -> list[float]:
     first = float(np.clip(share[0] - width / 2, 0.0, 1 - 2.1 * width))
     second = float(np.clip(share[1] - width / 2, first + 1.1 * width, 1 - width))
     return [first, second]
+
+
+def _cell(name: Any) -> str:
+    """Return a cell's name with the word cell, unless it has words of its own."""
+    text = str(name)
+    return text if any(letter.isalpha() for letter in text) else f"cell {text}"
 
 
 def _wrapped(name: str) -> str:

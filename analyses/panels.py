@@ -142,7 +142,8 @@ def choose_combinations(
     most_modes : int, default 5
         Largest combination.
     rate_floor : float, default 1
-        A frame counts for a cell only if it fires faster than this, Hz.
+        A frame counts for a cell only if it fires faster than this, Hz, or than the middle of
+        its range, where that is lower.
     share : float, default 0.1
         As in `active_modes`.
 
@@ -172,7 +173,9 @@ def choose_combinations(
     rate, loading = xr.align(rate, loading, join="inner")
     active = active_modes(loading, share=share).values
     strength = _relative(loading.transpose("time", "mode").values)
-    firing = rate.transpose("time", "cell").values > rate_floor
+    rates = rate.transpose("time", "cell").values
+    middle = (rates.min(axis=0) + rates.max(axis=0)) / 2
+    firing = (rates > np.minimum(rate_floor, middle)) & (np.ptp(rates, axis=0) > 0)
     mode = _shared_mode(active, firing)
     frames = np.full((firing.shape[1], count + 1), -1, dtype=np.int64)
     for cell in range(firing.shape[1]):

@@ -29,6 +29,8 @@ __all__ = ["retina_panels"]
 
 Array = npt.NDArray[Any]
 
+_SHARES = (0.1, 0.2, 0.35, 0.5)
+
 
 def retina_panels(
     circuit: Circuit,
@@ -76,7 +78,13 @@ def retina_panels(
     Raises
     ------
     InputError
-        If a layer has no modes, or no events or combinations can be shown.
+        If a layer has no modes, no cell has two events with different modes, or no mode is ever
+        active alone.
+
+    Notes
+    -----
+    A mode counts as active above a tenth of its strong loadings. Where no mode is alone at that
+    share, 0.2, 0.35 and 0.5 are tried; ``combinations`` has it as its attribute ``share``.
     """
     check_contributions(parts)
     order = [str(name).replace(".", "_") for name in parts.attrs.get("layers", parts.children)]
@@ -112,7 +120,7 @@ def retina_panels(
         "/scheme": _scheme(circuit, movie, _frames(movie, events["time"].values)[0]),
         "/events": _event_fields(circuit, movie, rate, modes[last], events, window, progress),
         "/combinations": _combination_fields(
-            circuit, movie, choose_combinations(rate, modes[first]["loading"]), window, progress
+            circuit, movie, _combinations(rate, modes[first]["loading"]), window, progress
         ),
     }
     for name in groups:
@@ -148,6 +156,17 @@ def _events(
     if best is None:
         raise problem or InputError("events: no cells")
     return best[1]
+
+
+def _combinations(rate: xr.DataArray, loading: xr.DataArray) -> xr.Dataset:
+    """Return mode combinations, at the smallest share at which a mode is ever alone."""
+    for share in _SHARES[:-1]:
+        try:
+            return choose_combinations(rate, loading, share=share).assign_attrs(share=share)
+        except InputError:
+            continue
+    share = _SHARES[-1]
+    return choose_combinations(rate, loading, share=share).assign_attrs(share=share)
 
 
 def _group(rate: xr.DataArray, loading: xr.DataArray, seed: int) -> xr.Dataset:

@@ -111,7 +111,13 @@ def test_combinations_share_the_mode_that_is_alone_for_most_cells() -> None:
     np.testing.assert_array_equal(chosen["frame"].values < 0, np.isnan(chosen["rate"].values))
     assert float(chosen["rate"][0, 0]) == 30.0 and float(chosen["rate"][1, 1]) == 20.0
     with pytest.raises(InputError, match="alone while a cell fires"):
-        choose_combinations(rate, loading, rate_floor=1000.0)
+        choose_combinations(rate * 0 + 50.0, loading)
+
+
+def test_cells_that_fire_little_count_above_the_middle_of_their_range() -> None:
+    rate, loading = combination_data()
+    low = choose_combinations(rate * 1e-3, loading, cells=2, count=3)
+    assert low["frame"].equals(choose_combinations(rate, loading, cells=2, count=3)["frame"])
 
 
 def test_large_combinations_are_left_out() -> None:
