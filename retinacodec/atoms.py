@@ -1,0 +1,254 @@
+"""What a decomposition returns: atoms, loadings, their scale, and how new rows are coded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from retinacodec.errors import InputError, Problems
+
+__all__ = ["Coder", "Decomposition", "Dictionary", "Table", "checked_rows", "prepare"]
+
+Array = npt.NDArray[Any]
+
+
+class Coder(Protocol):
+    """How the loadings of rows are found."""
+
+    def __call__(self, x: Array) -> Array:
+        """Return loadings (sample, mode) of rows (sample, feature) divided by the scale."""
+        ...
+
+    def pack(self) -> tuple[dict[str, Array], dict[str, Any]]:
+        """Return the arrays and the JSON-able settings that make the coder again."""
+        ...
+
+
+class Decomposition(Protocol):
+    """A method that writes rows as sums of few atoms."""
+
+    def fit(
+        self,
+        x: npt.ArrayLike,
+        *,
+        signs: npt.ArrayLike | None = None,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> Dictionary:
+        """Return the dictionary of these rows."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Dictionary:
+    """Atoms found in a table, its loadings on them, and how new rows are coded.
+
+    Attributes
+    ----------
+    atoms : ndarray (mode, feature)
+        Modes as rows, float32, in units of the scale; by falling summed loading.
+    loadings : ndarray (sample, mode)
+        How much of each mode is in each row, float32, at least 0.
+    scale : float
+        Standard deviation of the whole table, in its units; no mean is subtracted.
+    method : str
+        The method that found them, as it would be typed.
+    seed : int
+        Seed it was found with.
+    coder : Coder
+        Finds loadings of rows.
+    agreement : ndarray (mode,)
+        Smallest, over the seeds of a consensus, of the best cosine with an atom found from that
+        seed; NaN for a method without a consensus.
+    tried : int
+        Number of atoms the method had, also those that no row uses.
+    log : mapping of str to ndarray
+        How it was found, such as the R2 on held-out rows.
+    """
+
+    atoms: Array
+    loadings: Array = field(repr=False)
+    scale: float
+    method: str
+    seed: int
+    coder: Coder = field(repr=False)
+    agreement: Array = field(repr=False)
+    tried: int
+    log: Mapping[str, Array] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        rows, modes = self.loadings.shape
+        return f"Dictionary({modes} modes of {rows} rows, {self.method}, seed={self.seed})"
+
+    @property
+    def alive(self) -> npt.NDArray[np.bool_]:
+        """Whether any row uses the mode (mode,)."""
+        return np.asarray((self.loadings > 0).any(axis=0))
+
+    @property
+    def dead(self) -> int:
+        """Number of atoms tried that no row uses."""
+        return self.tried - int(self.alive.sum())
+
+    @property
+    def l0(self) -> float:
+        """Mean number of active modes in a row."""
+        return float((self.loadings > 0).sum(axis=1).mean())
+
+    def transform(self, x: npt.ArrayLike) -> Array:
+        """Return the loadings of rows, with the scale of the rows it was fitted to.
+
+        Parameters
+        ----------
+        x : array_like (sample, feature)
+            Rows in the units of the table it was fitted to.
+
+        Returns
+        -------
+        ndarray (sample, mode)
+            Loadings, at least 0.
+
+        Raises
+        ------
+        InputError
+            If the rows have another number of features, or are not finite.
+        """
+        rows = checked_rows(x)
+        if rows.shape[1] != self.atoms.shape[1]:
+            raise InputError(
+                f"transform: expected {self.atoms.shape[1]} features, got {rows.shape[1]}"
+            )
+        return self.coder(_scaled(rows, self.scale))
+
+    def reconstruct(self, loadings: npt.ArrayLike | None = None) -> Array:
+        """Return rows made of the atoms, in the units of the table it was fitted to.
+
+        Parameters
+        ----------
+        loadings : array_like (sample, mode), optional
+            Loadings; those it was fitted with if left out.
+
+        Returns
+        -------
+        ndarray (sample, feature)
+            ``scale * loadings @ atoms``.
+        """
+        given = self.loadings if loadings is None else np.asarray(loadings, dtype=np.float32)
+        if given.ndim != 2 or given.shape[1] != len(self.atoms):
+            raise InputError(
+                f"reconstruct: expected loadings (sample, {len(self.atoms)}), got {given.shape}"
+            )
+        return np.asarray(self.scale * (given @ self.atoms))
+
+    def pack(self) -> tuple[dict[str, Array], dict[str, Any]]:
+        """Return arrays and JSON-able settings; `load_dictionary` makes them a dictionary again.
+
+        Returns
+        -------
+        arrays : dict of str to ndarray
+            Atoms, loadings, agreement, the log and what the coder needs.
+        config : dict
+            Scale, method, seed and the settings of the coder.
+        """
+        coded, settings = self.coder.pack()
+        arrays = {"atoms": self.atoms, "loadings": self.loadings, "agreement": self.agreement}
+        arrays |= {f"log_{name}": np.asarray(values) for name, values in self.log.items()}
+        arrays |= {f"coder_{name}": values for name, values in coded.items()}
+        config = {
+            "scale": self.scale,
+            "method": self.method,
+            "seed": self.seed,
+            "tried": self.tried,
+            "coder": settings,
+        }
+        return arrays, config
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Rows made ready for a decomposition.
+
+    Attributes
+    ----------
+    x : ndarray (sample, feature)
+        Rows divided by the scale, float32.
+    scale : float
+        Standard deviation of the whole table.
+    signs : ndarray (feature,) of int8
+        Sign that atoms must have: -1, 1, or 0 for any.
+    """
+
+    x: npt.NDArray[np.float32]
+    scale: float
+    signs: npt.NDArray[np.int8]
+
+
+def prepare(x: npt.ArrayLike, signs: npt.ArrayLike | None, *, least_rows: int = 2) -> Table:
+    """Check a table and divide it by its one standard deviation.
+
+    Parameters
+    ----------
+    x : array_like (sample, feature)
+        The table.
+    signs : array_like (feature,) of int, optional
+        Sign of each feature's atoms; if left out, a feature that is never positive gets -1, one
+        that is never negative 1, any other 0.
+    least_rows : int, default 2
+        Fewest rows that will do.
+
+    Returns
+    -------
+    Table
+        The rows, their scale and the signs.
+
+    Raises
+    ------
+    InputError
+        If the table is not finite, does not vary or has too few rows, or the signs do not fit.
+    """
+    rows = checked_rows(x)
+    problems = Problems()
+    problems.require(
+        len(rows) >= least_rows, f"expected at least {least_rows} rows, got {len(rows)}"
+    )
+    scale = float(rows.std(dtype=np.float64)) if rows.size else 0.0
+    problems.require(scale > 0, "the values do not vary (standard deviation 0)")
+    problems.raise_as("decomposition")
+    return Table(_scaled(rows, scale), scale, _signs(rows, signs))
+
+
+def checked_rows(x: npt.ArrayLike) -> Array:
+    """Return a table as an array, or raise `InputError` that says which rows are not finite."""
+    rows = np.asarray(x)
+    if rows.ndim != 2 or not np.issubdtype(rows.dtype, np.number):
+        raise InputError(f"decomposition: expected numbers (sample, feature), got {rows.shape}")
+    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if bad.size:
+        raise InputError(
+            f"decomposition: {bad.size} of {len(rows)} rows are NaN or infinite, first row "
+            f"{bad[0]}; leave these rows out"
+        )
+    return rows
+
+
+def _scaled(rows: Array, scale: float) -> npt.NDArray[np.float32]:
+    return np.ascontiguousarray(rows / scale, dtype=np.float32)
+
+
+def _signs(rows: Array, signs: npt.ArrayLike | None) -> npt.NDArray[np.int8]:
+    """Return the signs asked for, or read from the rows."""
+    if signs is None:
+        return np.asarray((rows >= 0).all(axis=0), np.int8) - np.asarray(
+            (rows <= 0).all(axis=0) & ~(rows >= 0).all(axis=0), np.int8
+        )
+    given = np.asarray(signs)
+    if given.shape != (rows.shape[1],) or not np.isin(given, (-1, 0, 1)).all():
+        raise InputError(
+            f"signs: expected -1, 0 or 1 for each of {rows.shape[1]} features, got "
+            f"{np.unique(given)[:5].tolist()} of shape {given.shape}"
+        )
+    return given.astype(np.int8)

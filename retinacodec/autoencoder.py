@@ -1,0 +1,379 @@
+"""The sparse autoencoder of the paper: loadings gated at a threshold, atoms as its decoder."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from retinacodec.atoms import Dictionary, Table, prepare
+from retinacodec.errors import InputError, Problems
+from retinacodec.metrics import explained_variance
+from retinacodec.progress import track
+from retinacodec.recordings import Split, split_blocks
+
+__all__ = ["AutoencoderCoder", "PaperSAE", "Warmup"]
+
+_log = logging.getLogger(__name__)
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Warmup:
+    """A start that leaves no atom without a gradient: a rising threshold with a soft edge.
+
+    Parameters
+    ----------
+    epochs : int, default 200
+        Epochs over which the threshold rises to its final value.
+    first : float, default 0.5
+        Threshold of the first epoch.
+    edge : float, default 0.2
+        Width about the threshold in which the gate has a gradient.
+
+    Notes
+    -----
+    At the paper's threshold hardly any code passes at the start, and a code that never passes
+    gets no gradient. Here the gate ``z = s [s >= t]`` has the derivative
+    ``[s >= t] + t / edge * [|s - t| < edge / 2]``, the step replaced by a ramp.
+
+    References
+    ----------
+    .. [1] Rajamanoharan et al., arXiv 2407.14435 (2024), rectangular gradient of a threshold.
+    """
+
+    epochs: int = 200
+    first: float = 0.5
+    edge: float = 0.2
+
+    def threshold(self, epoch: int, last: float) -> float:
+        """Return the threshold of an epoch, on a straight line to the last one."""
+        return self.first + (last - self.first) * min(1.0, epoch / max(1, self.epochs))
+
+
+@dataclass(frozen=True)
+class PaperSAE:
+    """Sparse autoencoder with the architecture and settings of the CODEC paper.
+
+    Parameters
+    ----------
+    ratio : int, default 10
+        Atoms for each feature.
+    threshold : float, default 0.9
+        Codes below it are 0.
+    atom_penalty : float, default 1e-4
+        Weight of the mean absolute entry of the atoms.
+    hidden : int, optional
+        Width of the encoder; the number of features if left out.
+    dropout : float, default 0.05
+        Share of hidden values dropped while training.
+    learning_rate : float, default 1e-5
+        Learning rate of Adam.
+    decay, decay_every : float and int, default 0.98 and 25
+        The learning rate is multiplied by this after so many epochs.
+    epochs, batch : int, default 800 and 128
+        Passes over the rows and rows in a step; an incomplete last batch is dropped.
+    evaluate_every : int, default 25
+        Epochs between evaluations on held-out rows, the best of which is kept.
+    start : Warmup, optional
+        How dead atoms are avoided; the paper's own start, at the final threshold, if left out.
+    constrained : bool, default False
+        Give the atoms the signs of the features.
+    gap : int, default 40
+        Rows left out between the sets of rows to fit, to select and to score.
+
+    Notes
+    -----
+    Encoder: Linear, dropout, ReLU, LayerNorm, Linear, dropout, ReLU, LayerNorm, Linear without
+    bias, sigmoid ``s``. Codes ``z = s [s >= threshold]``. Decoder ``xh = z D`` without bias. Loss
+    ``mean((xh - x)^2) + atom_penalty * mean|D|``.
+
+    Unlike the authors' code: the state with the best R2 on held-out contiguous blocks is really
+    kept, a third set scores it, every random number comes from the seed, alive atoms are those of
+    the state kept, and new rows are divided by the scale of the rows fitted.
+
+    References
+    ----------
+    .. [1] Melander et al., ICLR 2026, arXiv 2603.06557, sparse autoencoder of Figure 8.
+    """
+
+    ratio: int = 10
+    threshold: float = 0.9
+    atom_penalty: float = 1e-4
+    hidden: int | None = None
+    dropout: float = 0.05
+    learning_rate: float = 1e-5
+    decay: float = 0.98
+    decay_every: int = 25
+    epochs: int = 800
+    batch: int = 128
+    evaluate_every: int = 25
+    start: Warmup | None = None
+    constrained: bool = False
+    gap: int = 40
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        for name in ("ratio", "epochs", "batch", "evaluate_every", "decay_every"):
+            value = getattr(self, name)
+            problems.require(value >= 1, f"{name} must be at least 1, got {value}")
+        for name in ("threshold", "dropout"):
+            value = getattr(self, name)
+            problems.require(0 <= value < 1, f"{name} must lie from 0 to below 1, got {value}")
+        problems.require(self.learning_rate > 0, f"learning_rate must be > 0: {self.learning_rate}")
+        problems.raise_as("PaperSAE")
+
+    def fit(
+        self,
+        x: npt.ArrayLike,
+        *,
+        signs: npt.ArrayLike | None = None,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> Dictionary:
+        """Return the alive atoms of the best state and their loadings.
+
+        Parameters
+        ----------
+        x : array_like (sample, feature)
+            Rows, in time order.
+        signs : array_like (feature,) of int, optional
+            Sign of each feature in every atom; used if ``constrained``.
+        seed : int, default 0
+            Seed of weights, batches and dropout.
+        progress : bool, default True
+            Show how far the training has come.
+
+        Returns
+        -------
+        Dictionary
+            Atoms that any row uses, by falling summed loading; none if all are dead. Its log
+            holds, for each evaluation, ``epoch``, ``train_r2``, ``selection_r2``, ``alive`` and
+            ``l0``, and ``best_epoch`` and ``held_out_r2`` of the state kept.
+
+        Raises
+        ------
+        InputError
+            If the table is not finite, does not vary, or is too short for a batch and the
+            held-out sets.
+        """
+        table = prepare(x, signs, least_rows=2)
+        split = self._split(len(table.x))
+        trainer = _Trainer(self, table, split, seed)
+        epochs = track(range(self.epochs), "autoencoder: epochs", enabled=progress)
+        for epoch in epochs:
+            trainer.step(epoch)
+        return trainer.finish(table, repr(self), seed)
+
+    def _split(self, rows: int) -> Split:
+        split = split_blocks(rows, history=min(self.gap, rows // 40) + 1, blocks=20)
+        if len(split.train) < self.batch:
+            raise InputError(
+                f"PaperSAE: {len(split.train)} rows to fit are less than a batch of {self.batch}; "
+                "use more rows or a smaller batch"
+            )
+        return split
+
+
+@dataclass(frozen=True, eq=False)
+class AutoencoderCoder:
+    """The trained encoder and the atoms that are alive.
+
+    Attributes
+    ----------
+    state : dict of str to ndarray
+        Weights of the network.
+    alive : ndarray (mode,) of int
+        Atoms that are returned, in their order.
+    threshold : float
+        Codes below it are 0.
+    """
+
+    state: dict[str, Array]
+    alive: npt.NDArray[np.int64]
+    threshold: float
+
+    def __call__(self, x: Array) -> Array:
+        """Return loadings (sample, mode) of rows divided by the scale."""
+        weights = {name: torch.from_numpy(np.array(value)) for name, value in self.state.items()}
+        width, features = weights["first.weight"].shape
+        network = _Network(features, width, len(weights["atoms"]), torch.Generator())
+        network.load_state_dict(weights)
+        with torch.no_grad():
+            codes = network.codes(torch.from_numpy(x), self.threshold)
+        return np.asarray(codes.numpy()[:, self.alive])
+
+    def pack(self) -> tuple[dict[str, Array], dict[str, Any]]:
+        """Return the arrays and settings that make the coder again."""
+        settings = {"kind": "autoencoder", "threshold": self.threshold}
+        return {"alive": self.alive, **self.state}, settings
+
+    @classmethod
+    def unpack(cls, arrays: dict[str, Array], config: dict[str, Any]) -> AutoencoderCoder:
+        """Return the coder that was packed."""
+        state = {name: values for name, values in arrays.items() if name != "alive"}
+        return cls(state, np.asarray(arrays["alive"], np.int64), float(config["threshold"]))
+
+
+class _Gate(torch.autograd.Function):
+    """Codes at or above a threshold pass; the threshold has a gradient within its edge."""
+
+    @staticmethod
+    def forward(ctx: Any, codes: Tensor, threshold: float, edge: float) -> Tensor:
+        ctx.save_for_backward(codes)
+        ctx.settings = (threshold, edge)
+        return torch.where(codes >= threshold, codes, 0.0)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
+        (codes,) = ctx.saved_tensors
+        threshold, edge = ctx.settings
+        slope = (codes >= threshold).to(codes.dtype)
+        if edge > 0:
+            slope = slope + threshold / edge * ((codes - threshold).abs() < edge / 2)
+        return upstream[0] * slope, None, None
+
+
+class _Network(nn.Module):
+    """Encoder and decoder, with weights and dropout drawn from one generator."""
+
+    def __init__(self, features: int, hidden: int, atoms: int, generator: torch.Generator) -> None:
+        super().__init__()
+        skip = torch.nn.utils.skip_init
+        self.first = skip(nn.Linear, features, hidden)
+        self.second = skip(nn.Linear, hidden, hidden)
+        self.third = skip(nn.Linear, hidden, atoms, bias=False)
+        self.first_norm, self.second_norm = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
+        self.atoms = nn.Parameter(torch.empty(atoms, features))
+        self.generator = generator
+        for layer in (self.first, self.second, self.third):
+            bound = layer.in_features**-0.5
+            for weights in layer.parameters():
+                nn.init.uniform_(weights, -bound, bound, generator=generator)
+        nn.init.xavier_uniform_(self.atoms, generator=generator)
+
+    def codes(self, x: Tensor, threshold: float, *, edge: float = 0.0, drop: float = 0.0) -> Tensor:
+        """Return the gated codes (sample, atom)."""
+        hidden = self.first_norm(torch.relu(self._dropped(self.first(x), drop)))
+        hidden = self.second_norm(torch.relu(self._dropped(self.second(hidden), drop)))
+        gated: Tensor = _Gate.apply(torch.sigmoid(self.third(hidden)), threshold, edge)
+        return gated
+
+    def _dropped(self, values: Tensor, share: float) -> Tensor:
+        if share == 0:
+            return values
+        kept = torch.rand(values.shape, generator=self.generator) >= share
+        return values * kept / (1 - share)
+
+
+class _Trainer:
+    """Trains one network, evaluates it on held-out rows and keeps a copy of the best state."""
+
+    def __init__(self, method: PaperSAE, table: Table, split: Split, seed: int) -> None:
+        features = table.x.shape[1]
+        self.method, self.split = method, split
+        self.x = torch.from_numpy(table.x)
+        self.signs = torch.from_numpy(table.signs.astype(np.float32))
+        self.generator = torch.Generator().manual_seed(seed)
+        self.network = _Network(
+            features, method.hidden or features, method.ratio * features, self.generator
+        )
+        self.optimiser = torch.optim.Adam(
+            self.network.parameters(), lr=method.learning_rate, fused=True
+        )
+        self.schedule = torch.optim.lr_scheduler.StepLR(
+            self.optimiser, method.decay_every, method.decay
+        )
+        self.log: dict[str, list[float]] = {
+            name: [] for name in ("epoch", "train_r2", "selection_r2", "alive", "l0")
+        }
+        self.best = copy.deepcopy(self.network.state_dict())
+
+    def step(self, epoch: int) -> None:
+        """Train for an epoch and evaluate where it is due."""
+        method = self.method
+        warm = method.start
+        threshold = warm.threshold(epoch, method.threshold) if warm else method.threshold
+        edge = warm.edge if warm else 0.0
+        for rows in self._batches():
+            x = self.x[rows]
+            codes = self.network.codes(x, threshold, edge=edge, drop=method.dropout)
+            atoms = self._atoms()
+            error = (codes @ atoms - x).square().mean()
+            loss = error + method.atom_penalty * atoms.abs().mean()
+            self.optimiser.zero_grad()
+            loss.backward()
+            self.optimiser.step()
+        self.schedule.step()
+        if (epoch + 1) % method.evaluate_every == 0 or epoch + 1 == method.epochs:
+            self._evaluate(epoch + 1)
+
+    def finish(self, table: Table, method: str, seed: int) -> Dictionary:
+        """Return the dictionary of the best state."""
+        self.network.load_state_dict(self.best)
+        codes, _ = self._decode(np.arange(len(self.x)))
+        total = codes.sum(axis=0, dtype=np.float64)
+        alive = np.argsort(-total, kind="stable")[: int((total > 0).sum())]
+        if not len(alive):
+            _log.warning("all %d atoms are dead; start=Warmup() keeps them alive", codes.shape[1])
+        held, scores = self.split.test, self.log["selection_r2"]
+        log = {name: np.asarray(values) for name, values in self.log.items()}
+        log["best_epoch"] = np.asarray(self.log["epoch"][int(np.argmax(scores))])
+        log["held_out_r2"] = np.asarray(explained_variance(table.x[held], self._decode(held)[1]))
+        state = {name: value.numpy().copy() for name, value in self.best.items()}
+        return Dictionary(
+            atoms=self._atoms().detach().numpy()[alive],
+            loadings=codes[:, alive],
+            scale=table.scale,
+            method=method,
+            seed=seed,
+            coder=AutoencoderCoder(state, alive, self.method.threshold),
+            agreement=np.full(len(alive), np.nan),
+            tried=codes.shape[1],
+            log=log,
+        )
+
+    def _batches(self) -> Iterator[Tensor]:
+        """Yield shuffled training rows; an incomplete last batch is dropped."""
+        train = torch.from_numpy(self.split.train)
+        order = train[torch.randperm(len(train), generator=self.generator)]
+        size = self.method.batch
+        for start in range(0, len(order) - size + 1, size):
+            yield order[start : start + size]
+
+    def _atoms(self) -> Tensor:
+        """Return the atoms, held to the signs of their features where that is asked for."""
+        atoms = self.network.atoms
+        if not self.method.constrained:
+            return atoms
+        return torch.where(self.signs == 0, atoms, self.signs * torch.relu(self.signs * atoms))
+
+    def _decode(self, rows: Array) -> tuple[Array, Array]:
+        """Return codes and reconstruction of rows at the final threshold, without dropout."""
+        with torch.no_grad():
+            codes = self.network.codes(self.x[torch.from_numpy(rows)], self.method.threshold)
+            return codes.numpy(), (codes @ self._atoms()).numpy()
+
+    def _evaluate(self, epoch: int) -> None:
+        """Note how good the state is, and copy it if it is the best so far."""
+        x = self.x.numpy()
+        codes, estimate = self._decode(self.split.train)
+        chosen = self.split.validation
+        scores = (
+            epoch,
+            explained_variance(x[self.split.train], estimate),
+            explained_variance(x[chosen], self._decode(chosen)[1]),
+            int((codes > 0).any(axis=0).sum()),
+            float((codes > 0).sum(axis=1).mean()),
+        )
+        if scores[2] > max(self.log["selection_r2"], default=-np.inf):
+            self.best = copy.deepcopy(self.network.state_dict())
+        for name, value in zip(self.log, scores, strict=True):
+            self.log[name].append(value)
