@@ -1,0 +1,290 @@
+"""The figures of a study: which results each one shows, how it is drawn, and its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from retinacodec import analyses
+from retinacodec.house_style import COLOURS, figure, style
+from retinacodec.plotting import panel_letter, trace
+from retinacodec.report import FigureFiles, write_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from retinacodec.study import Study
+
+__all__ = ["FIGURES", "StudyFigure"]
+
+Numbers = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class StudyFigure:
+    """A figure of a study.
+
+    Parameters
+    ----------
+    name : str
+        Name of its files.
+    title : str
+        Its title in the report.
+    caption : str
+        What it shows and how to read it.
+    needs : tuple of str
+        Stored results it is made from.
+    make : callable
+        Study to figure and the numbers it shows.
+    """
+
+    name: str
+    title: str
+    caption: str
+    needs: tuple[str, ...]
+    make: Callable[[Study], tuple[Figure, Numbers]]
+
+    def possible(self, study: Study) -> bool:
+        """Return whether the study has what this figure shows."""
+        return all(study.has(name) for name in self.needs)
+
+    def write(self, study: Study) -> FigureFiles:
+        """Draw the figure into the study's folder."""
+        with style():
+            drawing, numbers = self.make(study)
+            return write_figure(
+                drawing, study.folder / "figures", self.name, numbers, overwrite=True
+            )
+
+
+def _retina(study: Study) -> tuple[Figure, Numbers]:
+    layers = study.settings.contributions.layers
+    panels = analyses.retina_panels(
+        study.circuit,
+        study.analysed,
+        study.result("contributions"),
+        {layer: study.result(f"modes_{layer}") for layer in layers},
+        seed=study.settings.seed,
+        progress=False,
+    )
+    return analyses.retina_figure(panels), analyses.panel_numbers(panels)
+
+
+def _comparison(study: Study) -> tuple[Figure, Numbers]:
+    comparison = study.result("comparison")
+    metrics = [name for name in ("r", "bits_per_spike", "cc_norm") if name in comparison]
+    drawing = figure(width_mm=174, height_mm=62)
+    axes = drawing.subplots(1, len(metrics), squeeze=False)[0]
+    for letter, metric, ax in zip("ABC", metrics, axes, strict=False):
+        analyses.draw_comparison(comparison, ax, metric=metric)
+        panel_letter(ax, letter)
+    return drawing, {"all": comparison[metrics]}
+
+
+def _traces(study: Study) -> tuple[Figure, Numbers]:
+    """Recorded and predicted rates of up to four cells over a stretch of held-out time."""
+    rates, inputs = study.result("rates"), study.inputs
+    recorded = inputs.recording["spike_count"] * inputs.recording.attrs["frame_rate"]
+    stretch = _held_out_stretch(study)
+    cells = _liveliest(recorded.isel(time=stretch), 4)
+    drawing = figure(width_mm=174, height_mm=22 * len(cells) + 12)
+    axes = drawing.subplots(len(cells), 1, sharex=True, squeeze=False)[:, 0]
+    shown = {"recorded": _smooth(recorded.isel(time=stretch))}
+    window = recorded["time"][stretch]
+    for name in rates.data_vars:
+        shown[str(name)] = rates[name].sel(time=window)
+    colours = {"recorded": COLOURS.quiet, "CNN": COLOURS.series[0], "LN": COLOURS.series[1]}
+    for cell, ax in zip(cells, axes, strict=True):
+        for name, values in shown.items():
+            trace(
+                ax,
+                values["time"].values,
+                values.sel(cell=cell).values,
+                colour=colours[name],
+                fill=name == "recorded",
+                label=name,
+            )
+        ax.set_title(str(cell), loc="left")
+        ax.set_ylabel("Rate (Hz)")
+    axes[0].legend(loc="upper right", ncols=len(shown))
+    axes[-1].set_xlabel("Time (s)")
+    return drawing, {"all": xr.Dataset(shown)}
+
+
+def _held_out_stretch(study: Study) -> slice:
+    """Return up to five seconds of one contiguous held-out block, the liveliest one."""
+    recording, test = study.inputs.recording, study.inputs.split.test
+    blocks = np.split(test, np.flatnonzero(np.diff(test) > 1) + 1)
+    length = int(5 * recording.attrs["frame_rate"])
+    counts = recording["spike_count"].sum("cell").values
+    block = max(blocks, key=lambda part: float(np.nansum(counts[part[:length]])))
+    return slice(int(block[0]), int(block[: length + 1][-1]))
+
+
+def _liveliest(rate: xr.DataArray, count: int) -> list[str]:
+    order = np.argsort(-rate.mean("time").values, kind="stable")[:count]
+    return [str(rate["cell"].values[row]) for row in sorted(order)]
+
+
+def _smooth(rate: xr.DataArray) -> xr.DataArray:
+    """Average counts over three frames, so that single spikes can be seen beside rates."""
+    return rate.rolling(time=3, center=True, min_periods=1).mean()
+
+
+def _spike_triggered(study: Study) -> tuple[Figure, Numbers]:
+    averages = study.result("sta")
+    cells = averages["cell"].values[:8].tolist()
+    drawing = figure(width_mm=min(174, 29 * len(cells) + 12), height_mm=62)
+    axes = drawing.subplots(2, len(cells), squeeze=False, height_ratios=(1.2, 1))
+    for column, cell in enumerate(cells):
+        analyses.draw_sta(averages, axes[0, column], cell=cell)
+        analyses.draw_time_course(averages, axes[1, column], cell=cell)
+        if column:
+            axes[1, column].set_ylabel("")
+    return drawing, {"peaks": study.result("sta_peaks")}
+
+
+def _training(study: Study) -> tuple[Figure, Numbers]:
+    log = study.result("training")
+    drawing = figure(width_mm=120, height_mm=52)
+    left, right = drawing.subplots(1, 2)
+    epochs = log["epoch"].values + 1
+    for name, label in (("train_loss", "training"), ("validation_loss", "validation")):
+        left.plot(epochs, log[name].values, label=label)
+    left.set(xlabel="Epoch", ylabel="Loss (nats per spike)")
+    left.legend()
+    right.plot(epochs, log["validation_correlation"].values, color=COLOURS.series[1])
+    right.set(xlabel="Epoch", ylabel="Validation correlation")
+    return drawing, {"all": log}
+
+
+def _completeness(study: Study) -> tuple[Figure, Numbers]:
+    found = study.result("completeness")
+    drawing = figure(width_mm=120, height_mm=55)
+    ax = drawing.subplots()
+    _draw_shares(found["unexplained"], ax)
+    return drawing, {"all": found}
+
+
+def _draw_shares(shares: xr.DataArray, ax: Axes) -> None:
+    layers = shares["layer"].values.tolist()
+    for number, rule in enumerate(shares["rule"].values.tolist()):
+        values = np.maximum(shares.sel(rule=rule).values, 1e-9)
+        low, middle, high = np.nanquantile(values, [0.25, 0.5, 0.75], axis=0)
+        place = np.arange(len(layers)) + 0.15 * (2 * number - 1)
+        colour = COLOURS.series[number]
+        ax.vlines(place, low, high, color=colour)
+        ax.plot(place, middle, "o", color=colour, markersize=3, label=rule)
+    ax.set_yscale("log")
+    ax.set_xticks(range(len(layers)), labels=layers)
+    ax.set(xlabel="Layer", ylabel="Unexplained share of the target")
+    ax.legend(loc="center right")
+
+
+def _similarity(study: Study) -> tuple[Figure, Numbers]:
+    layers = study.settings.contributions.layers
+    drawing = figure(width_mm=174, height_mm=60)
+    axes = drawing.subplots(1, len(layers), squeeze=False, sharey=True)[0]
+    numbers = {}
+    for letter, layer, ax in zip("ABCDEFGH", layers, axes, strict=False):
+        found = study.result(f"similarity_{layer}")
+        analyses.draw_similarity(found, ax)
+        ax.set_title(f"Modes of {layer}")
+        ax.tick_params(axis="x", labelrotation=35)
+        panel_letter(ax, letter)
+        if ax is not axes[0]:
+            ax.set_ylabel("")
+            ax.get_legend().remove()
+        names = [name for name in found.data_vars if "null" not in str(name)]
+        numbers[layer] = found[names]
+    return drawing, numbers
+
+
+def _interneurons(study: Study) -> tuple[Figure, Numbers]:
+    found = study.result("interneurons")
+    drawing = figure(width_mm=120, height_mm=60)
+    analyses.draw_interneurons(found, drawing.subplots())
+    return drawing, {"all": found[[name for name in found.data_vars if name != "null"]]}
+
+
+_ALL = (
+    StudyFigure(
+        "retina",
+        "Modes and dynamic receptive fields",
+        "A, the circuit: a frame of the movie, the maps of each layer at that moment, and the "
+        "target of the contributions. B, firing rate of a cell with its instantaneous receptive "
+        "field at two events of like rate (red: more light raises the rate, blue: lowers it); "
+        "contributions of the channels of each layer, negative parts above, positive below; "
+        "loadings of the two modes that tell the events apart. C, correlation of each mode's "
+        "loading with each cell's rate; squares mark groups of cells. D, fields of cells when one "
+        "mode is active alone and when it is combined with others, each in its own colour scale.",
+        ("contributions",),
+        _retina,
+    ),
+    StudyFigure(
+        "comparison",
+        "Models against the recording",
+        "Scores on held-out frames: one line a cell; dots and bars are the mean over cells and "
+        "its 95 % interval from a block bootstrap.",
+        ("comparison",),
+        _comparison,
+    ),
+    StudyFigure(
+        "traces",
+        "Recorded and predicted rates",
+        "Held-out frames. Grey: recorded spikes as a rate, averaged over three frames (and over "
+        "repeats, where there are any). Lines: the models' rates.",
+        ("rates",),
+        _traces,
+    ),
+    StudyFigure(
+        "sta",
+        "Spike-triggered averages",
+        "Top: the frame at the peak lag of each cell (red: brighter than grey before a spike, "
+        "blue: darker). Bottom: time course of the peak pixel; lag 0 is the frame on screen in "
+        "the spike's own bin.",
+        ("sta", "sta_peaks"),
+        _spike_triggered,
+    ),
+    StudyFigure(
+        "training",
+        "Fit of the network",
+        "Loss and validation correlation.",
+        ("training",),
+        _training,
+    ),
+    StudyFigure(
+        "completeness",
+        "Completeness",
+        "Share of the target's change that the contributions at each layer leave unexplained: "
+        "median and quartiles over frames. The secant rule is exact but for rounding.",
+        ("completeness",),
+        _completeness,
+    ),
+    StudyFigure(
+        "similarity",
+        "Receptive fields within and between mode sets",
+        "Mean cosine between instantaneous fields of frames with the same set of active modes, "
+        "less that of frames with different sets; same cell, matched rate, frames further apart "
+        "than the history. Bars: 95 % interval. Grey: 95 % of the null of circularly shifted "
+        "loadings.",
+        ("fields",),
+        _similarity,
+    ),
+    StudyFigure(
+        "interneurons",
+        "Model channels and interneurons",
+        "Correlation of each simulated interneuron type with the model channel that matches it "
+        "best, chosen on one half of the movie and scored on the other. Grey: the same search "
+        "with time-shifted traces.",
+        ("interneurons",),
+        _interneurons,
+    ),
+)
+
+FIGURES = {made.name: made for made in _ALL}

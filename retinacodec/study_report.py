@@ -1,0 +1,272 @@
+"""The report of a study: what was found in plain words, its numbers, figures and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from retinacodec.citations import cite, methods_paragraph
+from retinacodec.report import (
+    Code,
+    Figure,
+    Heading,
+    KeyNumber,
+    KeyNumbers,
+    Section,
+    Settings,
+    Table,
+    Text,
+    write_report,
+)
+from retinacodec.study_figures import FIGURES
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from retinacodec.study import Study
+
+__all__ = ["write"]
+
+
+def write(study: Study) -> Path:
+    """Write report.html of a study from its stored results."""
+    sections = [
+        *_summary(study),
+        *_retina(study),
+        *_models(study),
+        *_stimulus(study),
+        *_modes(study),
+        *_checks(study),
+        *_methods(study),
+    ]
+    record = study.read_json("provenance.json") | {"seconds_per_step": study.seconds()}
+    return write_report(
+        study.folder,
+        title=f"Report: {study.settings.name}",
+        sections=sections,
+        provenance=record,
+        overwrite=True,
+    )
+
+
+def _summary(study: Study) -> Iterator[Section]:
+    comparison, parts = study.result("comparison"), study.result("contributions")
+    layers = study.settings.contributions.layers
+    movie, recording = study.inputs.movie, study.inputs.recording
+    counts = {layer: study.result(f"modes_{layer}").sizes["mode"] for layer in layers}
+    words = " and ".join(f"{count} modes in {layer}" for layer, count in counts.items())
+    yield Text(
+        f"{recording.sizes['cell']} cells, {movie.sizes['time'] / movie.attrs['frame_rate']:.0f} s "
+        f"of {movie.attrs['name']}. The contributions of the model's interneurons to "
+        f"{'the joint response' if 'Surprisal' in parts.attrs['target'] else 'the summed rate'} "
+        f"form {words}.",
+        lead=True,
+    )
+    numbers = [_score(comparison, "r", "held-out correlation, mean over cells")]
+    if "cc_norm" in comparison:
+        numbers.append(_score(comparison, "cc_norm", "share of the noise ceiling, mean over cells"))
+    else:
+        numbers.append(_score(comparison, "bits_per_spike", "held-out information", "bits/spike"))
+    worst = max(float(parts[layer].attrs["relative_residual"]) for layer in layers)
+    numbers.append(
+        KeyNumber("unexplained share of the target", f"{worst:.0e}", note="contributions, median")
+    )
+    last = study.result(f"similarity_{layers[-1]}")
+    numbers.append(
+        KeyNumber(
+            "field similarity, same less different modes",
+            float(last["pooled_difference"]),
+            low=float(last["pooled_difference_low"]),
+            high=float(last["pooled_difference_high"]),
+            note=f"cosine, modes of {layers[-1]}, p = {float(last['pooled_p_value']):.3g}",
+        )
+    )
+    yield KeyNumbers(numbers)
+
+
+def _score(comparison: xr.Dataset, metric: str, label: str, unit: str = "") -> KeyNumber:
+    mean = comparison.sel(model="CNN")
+    return KeyNumber(
+        label,
+        float(mean[f"mean_{metric}"]),
+        unit,
+        low=float(mean[f"mean_{metric}_low"]),
+        high=float(mean[f"mean_{metric}_high"]),
+        note="network",
+    )
+
+
+def _picture(study: Study, name: str) -> Iterator[Section]:
+    made = FIGURES[name]
+    path = study.folder / "figures" / f"{name}.png"
+    if path.exists():
+        yield Figure(path, made.caption, title=made.title)
+
+
+def _retina(study: Study) -> Iterator[Section]:
+    yield Heading("Which interneurons act together, and what each cell then sees")
+    yield from _picture(study, "retina")
+    yield from _picture(study, "similarity")
+    yield _similarity_table(study)
+
+
+def _similarity_table(study: Study) -> Table:
+    rows: list[list[Any]] = []
+    for layer in study.settings.contributions.layers:
+        found = study.result(f"similarity_{layer}")
+        for cell in found["cell"].values.tolist():
+            one = found.sel(cell=cell)
+            rows.append([layer, cell, *(float(one[name]) for name in _SIMILARITY)])
+        pooled = [found.get(f"pooled_{name}") for name in _SIMILARITY]
+        rows.append([layer, "mean", *("" if one is None else float(one) for one in pooled)])
+    return Table(
+        ("layer", "cell", "same modes", "different modes", "difference", "low", "high", "p"),
+        rows,
+        caption="Mean cosine of instantaneous fields at matched rate; p against circularly shifted "
+        "loadings.",
+    )
+
+
+_SIMILARITY = ("same", "different", "difference", "difference_low", "difference_high", "p_value")
+
+
+def _models(study: Study) -> Iterator[Section]:
+    yield Heading("Models against the recording")
+    yield from _picture(study, "comparison")
+    yield from _picture(study, "traces")
+    yield _score_table(study.result("comparison"))
+    yield from _picture(study, "training")
+
+
+def _score_table(comparison: xr.Dataset) -> Table:
+    wanted = {"r": "", "bits_per_spike": "bits/spike", "cc_norm": "", "feve": ""}
+    metrics = {name: unit for name, unit in wanted.items() if name in comparison}
+    columns, units = ["cell", "model"], ["", ""]
+    for name, unit in metrics.items():
+        columns += [name.replace("_", " "), "low", "high"]
+        units += [unit, unit, unit]
+    rows: list[list[Any]] = []
+    for cell in [*comparison["cell"].values.tolist(), "mean"]:
+        for model in comparison["model"].values.tolist():
+            one = comparison.sel(model=model)
+            prefix = "mean_" if cell == "mean" else ""
+            one = one if cell == "mean" else one.sel(cell=cell)
+            row: list[Any] = [cell, model]
+            for name in metrics:
+                row += [float(one[f"{prefix}{name}{end}"]) for end in ("", "_low", "_high")]
+            rows.append(row)
+    return Table(
+        columns, rows, units=units,
+        caption="Scores on held-out frames with 95 % intervals (block bootstrap over time).",
+    )  # fmt: skip
+
+
+def _stimulus(study: Study) -> Iterator[Section]:
+    if not study.has("sta"):
+        return
+    yield Heading("Spike-triggered averages")
+    if "noise" not in study.inputs.movie.attrs["name"] and study.settings.movie is not None:
+        yield Text(
+            "Neighbouring pixels and frames of a natural movie are correlated, which smears a "
+            "spike-triggered average; read these as a sketch."
+        )
+    yield from _picture(study, "sta")
+    peaks = study.result("sta_peaks")
+    names = [str(name) for name in peaks.data_vars if peaks[name].dims == ("cell",)]
+    rows = [
+        [cell, *(peaks[name].sel(cell=cell).item() for name in names)]
+        for cell in peaks["cell"].values.tolist()
+    ]
+    units = ["", *(str(peaks[name].attrs.get("units", "")) for name in names)]
+    yield Table(
+        ["cell", *(name.replace("_", " ") for name in names)],
+        rows,
+        units=units,
+        caption="Peaks of the spike-triggered averages, in standard errors.",
+    )
+
+
+def _modes(study: Study) -> Iterator[Section]:
+    yield Heading("Modes")
+    rows = []
+    for layer in study.settings.contributions.layers:
+        modes = study.result(f"modes_{layer}")
+        active = float((modes["loading"] > 0).sum("mode").mean())
+        rows.append(
+            [
+                layer,
+                modes.sizes["mode"],
+                float(modes.attrs["r2"]),
+                float(modes.attrs["stability"]),
+                active,
+            ]
+        )
+    yield Table(
+        ("layer", "modes", "held-out R2", "stability", "active at a time"),
+        rows,
+        caption="Stability: mean cosine of modes matched between seeds.",
+    )
+    if study.has("interneurons"):
+        yield from _picture(study, "interneurons")
+
+
+def _checks(study: Study) -> Iterator[Section]:
+    yield Heading("Are the contributions complete?")
+    found = study.result("completeness")
+    yield from _picture(study, "completeness")
+    rows = [
+        [
+            rule,
+            layer,
+            f"{float(np.nanmedian(found['unexplained'].sel(rule=rule, layer=layer))):.1e}",
+            f"{float(found['disagreement'].sel(rule=rule, layer=layer)):.1e}",
+        ]
+        for rule in found["rule"].values.tolist()
+        for layer in found["layer"].values.tolist()
+    ]
+    yield Table(
+        ("rule", "layer", "unexplained share", "distance to the convolution's contributions"),
+        rows,
+        caption="Median over 300 frames of the share of the target's change that is left out; and "
+        "relative distance of the channels' contributions to those at the convolution before.",
+    )
+
+
+def _methods(study: Study) -> Iterator[Section]:
+    from retinacodec.dictionaries import DirectPursuit
+    from retinacodec.study_steps import chosen_rule
+
+    parts = study.result("contributions")
+    layers = study.settings.contributions.layers
+    found = {layer: study.result(f"modes_{layer}") for layer in layers}
+    dictionary = DirectPursuit(modes=study.settings.modes.modes)
+    yield Heading("Methods")
+    yield Text(
+        methods_paragraph(
+            layers=layers,
+            target=_Words(parts.attrs["target"]),
+            rule=chosen_rule(study),
+            cells=study.inputs.recording.sizes["cell"],
+            frames=parts.to_dataset().sizes["time"],
+            frame_rate=float(study.inputs.movie.attrs["frame_rate"]),
+            dictionary=dictionary,
+            modes={layer: modes.sizes["mode"] for layer, modes in found.items()},
+            r2={layer: float(modes.attrs["r2"]) for layer, modes in found.items()},
+            seed=study.settings.seed,
+        )
+    )
+    yield Code(cite("contributions", chosen_rule(study), dictionary))
+    yield Heading("Settings")
+    yield Settings(study.settings.model_dump(mode="json"))
+
+
+class _Words(str):
+    """Words whose repr is the words."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)

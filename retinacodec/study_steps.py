@@ -1,0 +1,382 @@
+"""The steps of a study, from the files to the numbers; each stores what the next ones read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from retinacodec import analyses, models, stimuli
+from retinacodec.circuit import Circuit, predict
+from retinacodec.contribute import contributions
+from retinacodec.dictionaries import DirectPursuit
+from retinacodec.errors import InputError
+from retinacodec.recordings import Split, split_blocks
+from retinacodec.rules import IntegratedGradients, Rule, Secant
+from retinacodec.schema import check_pair
+from retinacodec.targets import Population, Surprisal, Target
+from retinacodec.training import train
+
+if TYPE_CHECKING:
+    from retinacodec.study import Study
+
+__all__ = ["STEPS", "Inputs", "Step", "check_inputs", "chosen_rule", "load_inputs"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a study works on.
+
+    Parameters
+    ----------
+    movie : xarray.Dataset
+        Stimulus.
+    recording : xarray.Dataset
+        Recording on the frames of the movie.
+    split : Split
+        Frames for training, validation and test.
+    retina : CircuitRetina, optional
+        The simulated retina that was recorded, where there is one.
+    """
+
+    movie: xr.Dataset
+    recording: xr.Dataset
+    split: Split
+    retina: models.CircuitRetina | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One link of the chain."""
+
+    name: str
+    title: str
+    run: Callable[[Study], None]
+
+
+def check_inputs(study: Study) -> None:
+    """Read the inputs and build the network, so that what cannot work ends before any step."""
+    settings = study.settings
+    if settings.recording is None and settings.movie is None:
+        raise InputError("study: give a [recording] with a file, or a [movie]")
+    if settings.movie is not None and settings.model.pretrained is None:
+        raise InputError("study: a [movie] needs [model] pretrained, since nothing was recorded")
+    if settings.recording is not None and settings.model.pretrained is not None:
+        raise InputError("study: a [recording] is fitted anew; leave [model] pretrained out")
+    inputs = study.inputs
+    check_pair(inputs.movie, inputs.recording)
+    size = (inputs.movie.sizes["y"], inputs.movie.sizes["x"])
+    _network(study, inputs.recording, size)
+
+
+def load_inputs(study: Study) -> Inputs:
+    """Return the movie and recording of a study, rendered or read from its file."""
+    if study.settings.movie is not None:
+        return _simulated(study)
+    return _recorded(study)
+
+
+def _simulated(study: Study) -> Inputs:
+    """Show a movie to the simulated retina that the shipped model was fitted to."""
+    settings = study.settings
+    assert settings.movie is not None
+    retina = models.CircuitRetina()
+    movie = stimuli.natural_movie(
+        settings.movie.source,
+        seconds=settings.movie.seconds,
+        size=retina.size,
+        frame_rate=retina.frame_rate,
+        pixel_um=retina.pixel_um,
+        seed=settings.seed,
+    )
+    recording = retina.simulate(movie, repeats=10, seed=settings.seed)
+    frames = np.arange(Circuit(retina, []).first_frame, movie.sizes["time"])
+    none = np.empty(0, dtype=frames.dtype)
+    return Inputs(movie, recording, Split(train=none, validation=none, test=frames), retina)
+
+
+def _recorded(study: Study) -> Inputs:
+    """Read an NWB 2 file, or import a file of another format first."""
+    from retinacodec.importers import import_recording, needs_import
+    from retinacodec.nwb import read_nwb, read_stimulus
+
+    wanted, model = study.settings.recording, study.settings.model
+    assert wanted is not None
+    file = Path(wanted.file)
+    if needs_import(file):
+        converted = study.folder / "results" / "recording.nwb"
+        if not converted.exists():
+            _log.info("importing %s", file.name)
+            import_recording(file, converted, stimulus=wanted.stimulus)
+        file = converted
+    crop = None if wanted.crop is None else (*wanted.crop.y, *wanted.crop.x)
+    movie = read_stimulus(file, wanted.stimulus, crop=crop, spatial_order=wanted.spatial_order)
+    recording = read_nwb(file, stimulus=wanted.stimulus)
+    split = split_blocks(
+        movie.sizes["time"],
+        history=model.history,
+        latency=model.latency,
+        blocks=study.settings.split.blocks,
+        test_every=study.settings.split.test_every,
+        validation_every=study.settings.split.validation_every,
+    )
+    return Inputs(movie, recording, split)
+
+
+def _network(study: Study, recording: xr.Dataset, size: tuple[int, int]) -> torch.nn.Module:
+    """Return the network of the settings, untrained, or the shipped one."""
+    wanted = study.settings.model
+    if wanted.pretrained is not None:
+        return models.pretrained(wanted.pretrained)
+    return models.DeepRetina(
+        cells=recording.sizes["cell"],
+        size=size,
+        history=wanted.history,
+        latency=wanted.latency,
+        channels=wanted.channels,
+        kernels=wanted.kernels,
+        norm=wanted.norm,
+        noise=wanted.noise,
+        seed=study.settings.seed,
+    )
+
+
+def _average_spikes(study: Study) -> None:
+    """Store the spike-triggered average of every cell and its peaks."""
+    inputs = study.inputs
+    wanted = study.settings.model
+    averages = analyses.spike_triggered_average(
+        inputs.movie, inputs.recording, history=wanted.history, latency=wanted.latency
+    )
+    study.keep("sta", averages)
+    study.keep("sta_peaks", analyses.sta_peaks(averages))
+
+
+def _fit(study: Study) -> None:
+    """Fit the network and the baseline, or take the shipped network."""
+    inputs, settings = study.inputs, study.settings
+    size = (inputs.movie.sizes["y"], inputs.movie.sizes["x"])
+    network = _network(study, inputs.recording, size)
+    target = study.folder / "results" / "cnn.safetensors"
+    if settings.model.pretrained is not None:
+        models.save_model(network, target, overwrite=True)
+        return
+    options = settings.fit.model_dump()
+    fitted = train(
+        network,
+        inputs.movie,
+        inputs.recording,
+        split=inputs.split,
+        seed=settings.seed,
+        device=settings.device,
+        **options,
+    )
+    models.save_model(fitted.model, target, overwrite=True)
+    study.keep("training", fitted.log)
+    baseline = models.LinearNonlinear(
+        cells=inputs.recording.sizes["cell"],
+        size=size,
+        history=settings.model.history,
+        latency=settings.model.latency,
+        rank=settings.baseline.rank,
+        seed=settings.seed,
+    )
+    fitted = train(
+        baseline,
+        inputs.movie,
+        inputs.recording,
+        split=inputs.split,
+        seed=settings.seed,
+        device=settings.device,
+        epochs=settings.baseline.epochs,
+        lr=settings.baseline.lr,
+    )
+    models.save_model(fitted.model, study.folder / "results" / "ln.safetensors", overwrite=True)
+
+
+def _compare(study: Study) -> None:
+    """Predict the recording with each model and score the held-out frames."""
+    inputs = study.inputs
+    rates = {"CNN": predict(study.circuit, inputs.movie, device=study.settings.device)}
+    baseline = study.folder / "results" / "ln.safetensors"
+    if baseline.exists():
+        names = tuple(inputs.recording["cell"].values.tolist())
+        circuit = Circuit(models.load_model(baseline), [], outputs=names)
+        rates["LN"] = predict(circuit, inputs.movie, device=study.settings.device)
+    study.keep("rates", xr.Dataset(rates))
+    study.keep(
+        "comparison",
+        analyses.compare_models(
+            rates, inputs.recording, inputs.split.test, seed=study.settings.seed
+        ),
+    )
+
+
+def _target(study: Study) -> Target:
+    """Return the target with statistics of the training frames, where there are any."""
+    if study.settings.contributions.target == "population":
+        return Population()
+    inputs = study.inputs
+    if not len(inputs.split.train):
+        return Surprisal()
+    rate = study.result("rates")["CNN"]
+    rows = inputs.split.train - study.circuit.first_frame
+    return Surprisal.from_outputs(torch.from_numpy(rate.values[rows]))
+
+
+def chosen_rule(study: Study) -> Rule:
+    """Return the rule that the settings name."""
+    wanted = study.settings.contributions
+    rules: dict[str, Callable[[int], Rule]] = {
+        "secant": Secant,
+        "trapezoid": IntegratedGradients,
+    }
+    return rules[wanted.rule](wanted.steps)
+
+
+def _contribute(study: Study) -> None:
+    """Compute the contributions of the analysed frames, and check their completeness."""
+    parts = contributions(
+        study.circuit,
+        study.analysed,
+        _target(study),
+        rule=chosen_rule(study),
+        activations=True,
+        device=study.settings.device,
+    )
+    study.keep("contributions", parts)
+    study.keep("completeness", _completeness(study))
+
+
+def _completeness(study: Study) -> xr.Dataset:
+    """Return the unexplained share at every cut for both rules, and how well the cuts agree."""
+    layers = getattr(study.circuit.model, "layers", study.circuit.layers)
+    circuit = Circuit(study.circuit.model, layers, outputs=study.circuit.outputs)
+    first = study.circuit.first_frame
+    movie = study.analysed.isel(time=slice(0, 300 + first))
+    rules: dict[str, Rule] = {
+        "secant, 10 steps": Secant(10),
+        "trapezoid, 50 steps": IntegratedGradients(50),
+    }
+    shares, agreement = [], []
+    for rule in rules.values():
+        tree = contributions(
+            circuit, movie, _target(study), rule=rule, device=study.settings.device, progress=False
+        )
+        shares.append(_shares(tree, layers))
+        agreement.append(_agreement(tree, layers))
+    return xr.Dataset(
+        {
+            "unexplained": (("rule", "frame", "layer"), np.stack(shares)),
+            "disagreement": (("rule", "layer"), np.stack(agreement)),
+        },
+        coords={"rule": list(rules), "layer": list(layers)},
+        attrs={"long_name": "share of the change of the target that contributions leave out"},
+    )
+
+
+def _shares(tree: xr.DataTree, layers: Any) -> np.ndarray[Any, Any]:
+    """Return |residual| / |S(x) - S(x0)| of each frame and layer."""
+    root = tree.to_dataset()
+    change = np.abs(root["value"].values - root["baseline_value"].values)
+    return np.stack(
+        [np.abs(tree[layer].to_dataset()["residual"].values) / change for layer in layers], axis=1
+    )
+
+
+def _agreement(tree: xr.DataTree, layers: Any) -> np.ndarray[Any, Any]:
+    """Return each layer's relative distance to the convolution before it, channel by channel."""
+    found, reference = [], np.zeros(1)
+    for layer in layers:
+        values = tree[layer].to_dataset()["contribution"].values
+        if layer.startswith("conv"):
+            reference = values
+        found.append(np.linalg.norm(values - reference) / np.linalg.norm(reference))
+    return np.asarray(found)
+
+
+def _match(study: Study) -> None:
+    """Score every channel of the network against the simulated interneurons."""
+    retina = study.inputs.retina
+    if retina is None:
+        return
+    study.keep(
+        "interneurons",
+        analyses.match_interneurons(
+            retina.interneuron_traces(study.analysed),
+            Circuit(study.circuit.model, ["relu1", "relu2"]),
+            study.analysed,
+            seed=study.settings.seed,
+        ),
+    )
+
+
+def _decompose(study: Study) -> None:
+    """Decompose the contributions of every layer into modes."""
+    parts = study.result("contributions")
+    for layer in study.settings.contributions.layers:
+        modes = analyses.find_modes(
+            parts[layer],
+            dictionary=DirectPursuit(modes=study.settings.modes.modes),
+            seed=study.settings.seed,
+        )
+        study.keep(f"modes_{layer}", modes)
+
+
+def _map_fields(study: Study) -> None:
+    """Compute dynamic fields and whether frames of one mode set have alike fields."""
+    settings = study.settings
+    for layer in settings.contributions.layers:
+        modes = study.result(f"modes_{layer}")
+        study.keep(
+            f"similarity_{layer}",
+            analyses.field_similarity(
+                study.circuit,
+                study.analysed,
+                modes,
+                null_shifts=settings.fields.null_shifts,
+                seed=settings.seed,
+            ),
+        )
+    first = settings.contributions.layers[0]
+    study.keep(
+        "fields",
+        analyses.dynamic_fields(
+            study.circuit, study.analysed, modes=study.result(f"modes_{first}")
+        ),
+    )
+
+
+def _draw(study: Study) -> None:
+    """Draw every figure that the results allow."""
+    from retinacodec.study_figures import FIGURES
+
+    for name, figure in FIGURES.items():
+        if figure.possible(study):
+            _log.info("figure %s", name)
+            figure.write(study)
+
+
+def _report(study: Study) -> None:
+    study.write_report()
+
+
+STEPS = (
+    Step("sta", "spike-triggered averages", _average_spikes),
+    Step("fit", "models", _fit),
+    Step("compare", "models against the recording", _compare),
+    Step("contributions", "contributions of the interneurons", _contribute),
+    Step("interneurons", "model channels against interneurons", _match),
+    Step("modes", "modes", _decompose),
+    Step("fields", "dynamic receptive fields", _map_fields),
+    Step("figures", "figures", _draw),
+    Step("report", "report", _report),
+)

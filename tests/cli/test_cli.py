@@ -1,0 +1,147 @@
+"""The command line: one-line errors, exit codes, and the same results as the functions."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import retinacodec as rc
+from retinacodec.cli import main
+from retinacodec.models import CircuitRetina, DeepRetina, save_model
+
+
+def call(capsys, *words):
+    """Run the command line here and return exit code, output and errors."""
+    try:
+        main([str(word) for word in words])
+        code = 0
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory):
+    """A small simulated recording in NWB."""
+    path = tmp_path_factory.mktemp("data") / "small.nwb"
+    movie = rc.stimuli.white_noise(seconds=20, size=(16, 16), seed=0)
+    retina = CircuitRetina(size=(16, 16), cells=3)
+    rc.write_nwb(path, movie, retina.simulate(movie, seed=0))
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """An untrained network that fits the recording."""
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    network = DeepRetina(3, size=(16, 16), history=12, channels=(3, 3), kernels=(5, 3)).eval()
+    save_model(network, path)
+    return path
+
+
+def test_help_is_quick_and_needs_no_torch():
+    code = (
+        "import sys, retinacodec.cli as c\n"
+        "try: c.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "sys.exit(any(m in sys.modules for m in ('torch', 'matplotlib', 'xarray', 'pynwb')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["run", "none.toml"], 2, "no such study file"),
+        (["demos"], 2, 'Did you mean "demo"'),
+        (["demo", "--second", "3"], 2, "--second"),
+        (["info", "none.nwb"], 1, "none.nwb"),
+        (["import", "none.nwb", "--out", "x.nwb"], 1, "none.nwb"),
+        (["demo", "--movie", "none.mp4", "--out", "nowhere"], 2, "none.mp4"),
+        (["report", "nowhere"], 2, "not a run folder"),
+        (["fit", "none.nwb", "--out", "m.safetensors"], 1, "none.nwb"),
+    ],
+)
+def test_bad_calls_end_in_one_line_and_write_nothing(
+    capsys, tmp_path, monkeypatch, words, code, message
+):
+    monkeypatch.chdir(tmp_path)
+    found, _, err = call(capsys, *words)
+    assert found == code
+    assert message in err
+    assert "Traceback" not in err
+    assert len(err.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_text_file_named_nwb_is_refused(capsys, tmp_path):
+    path = tmp_path / "text.nwb"
+    path.write_text("hello")
+    code, out, err = call(capsys, "info", path)
+    assert code == 1
+    assert "not an HDF5" in out + err
+
+
+def test_config_prints_a_study_file_that_can_be_read(capsys, tmp_path):
+    code, out, _ = call(capsys, "config")
+    assert code == 0
+    path = tmp_path / "study.toml"
+    path.write_text(out)
+    assert call(capsys, "config", path)[0] == 0
+
+
+def test_dry_run_prints_and_writes_nothing(capsys, tmp_path, monkeypatch, recording):
+    monkeypatch.chdir(tmp_path)
+    study = tmp_path / "study.toml"
+    study.write_text(f'[recording]\nfile = "{recording}"\n')
+    code, out, _ = call(capsys, "run", study, "--dry-run")
+    assert code == 0
+    assert "would write" in out
+    assert list(tmp_path.iterdir()) == [study]
+
+
+def test_info_describes_a_recording(capsys, recording):
+    code, out, _ = call(capsys, "info", recording)
+    assert code == 0
+    assert "white_noise" in out
+    assert "next: retinacodec" in out
+    code, out, _ = call(capsys, "info", recording, "--json")
+    assert json.loads(out)["problems"] == []
+
+
+def test_stimulus_command_renders_what_the_function_renders(capsys, tmp_path):
+    out = tmp_path / "noise.nc"
+    words = ["stimulus", "white_noise", "--out", out, "--seconds", 1, "--size", 8, 8, "--seed", 5]
+    assert call(capsys, *words)[0] == 0
+    expected = rc.stimuli.white_noise(seconds=1.0, size=(8, 8), seed=5)
+    np.testing.assert_array_equal(rc.open_result(out)["contrast"], expected["contrast"])
+    code, _, err = call(capsys, *words)
+    assert code == 2
+    assert "overwrite" in err
+
+
+def test_contributions_and_modes_and_fields_from_files(capsys, tmp_path, recording, model):
+    parts, modes, fields = (tmp_path / f"{name}.zarr" for name in ("parts", "modes", "fields"))
+    code, _, err = call(capsys, "contributions", model, recording, "--out", parts, "--steps", 2)
+    assert code == 0, err
+    tree = rc.open_result(parts)
+    assert tree.attrs["rule"] == "Secant(steps=2)"
+    code, _, err = call(capsys, "modes", parts, "conv1", "--out", modes, "--count", 3)
+    assert code == 0, err
+    assert rc.open_result(modes).sizes["mode"] <= 3
+    code, _, err = call(capsys, "modes", parts, "conv3", "--out", tmp_path / "x.zarr")
+    assert code == 2
+    assert "there are conv1, conv2" in err
+    code, _, err = call(capsys, "fields", model, recording, "--out", fields, "--modes", modes)
+    assert code == 0, err
+    assert "spatial" in rc.open_result(fields)
+
+
+def test_cite_and_doctor(capsys):
+    assert "melander2026" in call(capsys, "cite")[1]
+    assert "torch" in json.loads(call(capsys, "doctor")[1])["versions"]
