@@ -283,11 +283,16 @@ class _Sweep:
     def run(
         self, filters: Filters, batch: int, progress: bool
     ) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Yield (start, rate (batch, cell), slopes (batch, cell, channel, y, x))."""
+        """Yield (start, rate (batch, cell), slopes (batch, cell, channel, y, x)).
+
+        Windows lie in memory with the channels last: convolutions are several times faster so,
+        forward and backward, on a CPU.
+        """
         starts = range(0, len(self.frames), batch)
         for start in track(starts, "receptive fields", enabled=progress):
             rows = torch.from_numpy(self.frames[start : start + batch] - self.circuit.first_frame)
-            windows = self.windows[rows].to(self.device, self.dtype)
+            windows = self.windows[rows].contiguous(memory_format=torch.channels_last)
+            windows = windows.to(self.device, self.dtype)
             yield (start, *self._slopes(windows, filters.name or None))
 
     def record(
