@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import xarray as xr
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from retinacodec.devices import resolve_device
 from retinacodec.errors import InputError, Problems
 from retinacodec.schema import check_stimulus
 
-__all__ = ["Circuit", "check_circuit", "evaluating", "predict"]
+__all__ = ["Circuit", "check_circuit", "evaluating", "predict", "rate_array"]
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,11 @@ def predict(
     with torch.no_grad(), evaluating(circuit.model, where) as model:
         for part in windows.split(batch):
             rows.append(model(part.contiguous().to(where)).cpu())
-    rate = torch.cat(rows).numpy()
+    return rate_array(circuit, movie, torch.cat(rows).numpy())
+
+
+def rate_array(circuit: Circuit, movie: xr.Dataset, rate: npt.NDArray[np.float32]) -> xr.DataArray:
+    """Return rates (time, cell) in Hz with the coordinates of a circuit and a movie."""
     return xr.DataArray(
         rate,
         dims=("time", "cell"),

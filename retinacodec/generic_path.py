@@ -64,12 +64,17 @@ class GenericPath:
         Returns
         -------
         dict of str to ndarray (batch, target, ...)
-            ``value``, ``baseline_value`` and for each layer ``<layer>/contribution``
-            (batch, target, sign, channel[, ...]), ``<layer>/residual``, ``<layer>/total`` and,
-            where asked for, ``<layer>/activation`` and ``<layer>/gradient``.
+            ``rate`` (batch, output), ``value``, ``baseline_value`` and for each layer
+            ``<layer>/contribution`` (batch, target, sign, channel[, ...]), ``<layer>/residual``,
+            ``<layer>/total`` and, where asked for, ``<layer>/activation`` and
+            ``<layer>/gradient``.
         """
         path = _path(samples.to(self.device), self.rule.points())
         return self.along(self.circuit.model, path)[0]
+
+    def run_windows(self, movie: Tensor, start: int, stop: int) -> dict[str, Array]:
+        """Return the contributions of some windows of a movie (time, y, x), as `run`."""
+        return self.run(self.circuit.windows(movie)[start:stop].contiguous())
 
     def along(
         self, model: Callable[[Tensor], Tensor], path: Tensor
@@ -104,6 +109,7 @@ class GenericPath:
             if self.rule.chords:
                 weights[:, 0] = 0
             found, gradients = self._collect(taps, score, weights, path)
+        found["rate"] = _numpy(outputs[points - 1 :: points])
         ends = score.detach()[:, [0, -1]].to(torch.float64)
         found["baseline_value"], found["value"] = (_numpy(ends[:, i]) for i in (0, 1))
         change = found["value"] - found["baseline_value"]
