@@ -63,17 +63,22 @@ def matches(model, retina, movie, layer):
     return match_interneurons(truth, channel_activations(rc.Circuit(model, [layer]), movie))
 
 
+def rounded(values):
+    """Return plain numbers with four decimals."""
+    return np.asarray(values, dtype=np.float64).round(4).tolist()
+
+
 def as_record(scores, found, control):
     """Turn scores and matches into plain values for the model's JSON record."""
-    record = {name: np.round(values, 3).tolist() for name, values in scores.items()}
+    record = {name: rounded(values) for name, values in scores.items()}
     record |= {f"mean_{name}": round(float(v.mean()), 3) for name, v in scores.items()}
     for layer, match in found.items():
         record[f"interneurons_{layer}"] = {
             "type": match["type"].values.tolist(),
-            "correlation": match["correlation"].values.round(3).tolist(),
-            "untrained": control[layer]["correlation"].values.round(3).tolist(),
-            "null_95": match["null"].quantile(0.95, "shift").values.round(3).tolist(),
-            "p_value": match["p_value"].values.round(4).tolist(),
+            "correlation": rounded(match["correlation"]),
+            "untrained": rounded(control[layer]["correlation"]),
+            "null_95": rounded(match["null"].quantile(0.95, "shift")),
+            "p_value": rounded(match["p_value"]),
         }
     return record
 

@@ -1,13 +1,21 @@
+import hashlib
 import json
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import retinacodec.models as rc_models
+from retinacodec.circuit import Circuit, check_circuit, predict
 from retinacodec.errors import InputError
+from retinacodec.metrics import pearson
 from retinacodec.models import CircuitRetina, DeepRetina, ToyCircuit, available, pretrained
 from retinacodec.models.pretrained import load_model, save_model
+from retinacodec.stimuli import natural_movie
+
+SHIPPED = Path(rc_models.__file__).parent
 
 
 def small(seed=0):
@@ -57,8 +65,6 @@ def rewrite(saved, change):
     save_file(state, saved)
     card = saved.with_suffix(".json")
     record = json.loads(card.read_text())
-    import hashlib
-
     record["sha256"] = hashlib.sha256(saved.read_bytes()).hexdigest()
     card.write_text(json.dumps(record))
 
@@ -141,6 +147,26 @@ def test_a_missing_record_and_a_foreign_module_are_explained(tmp_path, saved):
         load_model(tmp_path / "nowhere")
     with pytest.raises(InputError, match="got Linear"):
         save_model(torch.nn.Linear(2, 2), tmp_path / "linear")
+
+
+def test_demo_predicts_a_movie_it_has_never_seen():
+    model, retina = pretrained(), CircuitRetina()
+    movie = natural_movie(seconds=20, size=(32, 32), seed=77)
+    rate = predict(Circuit(model, layers=[]), movie).values
+    true = retina.simulate(movie, seed=0).rate.values[23:]
+    reached = pearson(rate, true)
+    assert reached.mean() > 0.9
+    assert reached.min() > 0.75
+    assert abs(rate.mean() / true.mean() - 1) < 0.15
+    assert model.cell_names == retina.cell_names
+    assert model.about["scores"]["mean_cc_norm"] >= 0.9
+
+
+def test_demo_is_small_and_can_be_dissected():
+    files = [SHIPPED / f"demo.{suffix}" for suffix in ("safetensors", "json")]
+    assert sum(file.stat().st_size for file in files) < 2e6
+    model = pretrained("demo")
+    check_circuit(Circuit(model, layers=model.layers), model.size)
 
 
 def test_names_of_shipped_models():
