@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 import xarray as xr
 from scipy.stats import norm
 
 from retinacodec.errors import InputError, Problems
+from retinacodec.movie_convolution import triggered_sum
 from retinacodec.plotting import COLOURS, field_map, trace
 from retinacodec.schema import check_pair, check_recording, check_stimulus
 
@@ -76,21 +78,21 @@ def spike_triggered_average(
     check_recording(recording)
     check_pair(movie, recording)
     counts = _usable_counts(recording, history, latency, frames)
-    contrast = movie["contrast"].values.reshape(len(counts), -1)
-    total = _lagged_product(counts, contrast, history, latency, chunk)
+    contrast = movie["contrast"].values
+    shown, weights = torch.from_numpy(contrast), torch.from_numpy(counts)
+    total = triggered_sum(shown, weights, history, latency, chunk=chunk).numpy()
     spikes = counts.sum(axis=0, dtype=np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = total / spikes[:, None, None]
+        mean = total / spikes[:, None, None, None]
         effective = spikes**2 / (counts**2).sum(axis=0, dtype=np.float64)
-        error = contrast.std(dtype=np.float64) / np.sqrt(spikes)[:, None, None]
-    shape = (counts.shape[1], history, movie.sizes["y"], movie.sizes["x"])
+        error = contrast.std(dtype=np.float64) / np.sqrt(spikes)[:, None, None, None]
     dims = ("cell", "lag", "y", "x")
     lag = (np.arange(1 - history, 1) - latency) / movie.attrs["frame_rate"]
     words = {"units": "1", "long_name": "mean contrast before a spike"}
     return xr.Dataset(
         {
-            "sta": (dims, mean.reshape(shape).astype(np.float32), words),
-            "z": (dims, (mean / error).reshape(shape).astype(np.float32), {"units": "1"}),
+            "sta": (dims, mean.astype(np.float32), words),
+            "z": (dims, (mean / error).astype(np.float32), {"units": "1"}),
             "spikes": ("cell", spikes, {"units": "1", "long_name": "spikes averaged"}),
             "effective_spikes": ("cell", effective, {"units": "1"}),
         },
@@ -243,20 +245,3 @@ def _usable_counts(
     used[: history - 1 + latency] = False
     counts[~used] = 0
     return counts
-
-
-def _lagged_product(
-    counts: Array, contrast: Array, history: int, latency: int, chunk: int
-) -> npt.NDArray[np.float64]:
-    """Return sum_t counts[t, n] contrast[t - latency - lag], (cell, lag, pixel), oldest first."""
-    frames, cells = counts.shape
-    reach = history + latency
-    padded = np.concatenate([counts, np.zeros((reach, cells), counts.dtype)])
-    total = np.zeros((history * cells, contrast.shape[1]))
-    for start in range(0, frames, chunk):
-        stop = min(start + chunk, frames)
-        future = padded[start + latency : stop + reach - 1]
-        lagged = np.lib.stride_tricks.sliding_window_view(future, history, axis=0)[..., ::-1]
-        rows = lagged.transpose(2, 1, 0).reshape(history * cells, stop - start)
-        total += rows @ contrast[start:stop]
-    return total.reshape(history, cells, -1).transpose(1, 0, 2)
