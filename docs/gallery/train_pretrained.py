@@ -83,6 +83,16 @@ def as_record(scores, found, control):
     return record
 
 
+def show(scores, found, control):
+    """Print scores per cell and the matches of each layer."""
+    for name, values in scores.items():
+        print(f"{name:28s} mean {values.mean():.3f}   cells {np.round(values, 2)}")
+    for layer, match in found.items():
+        match["untrained"] = control[layer]["correlation"]
+        shown = ["correlation", "p_value", "untrained"]
+        print(layer, match[shown].drop_vars(["y", "x"]).to_dataframe().round(3))
+
+
 def main():
     """Simulate, fit, judge, save."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -107,12 +117,7 @@ def main():
         {layer: matches(each, retina, unseen, layer) for layer in ("norm1", "norm2")}
         for each in (model, network(retina, seed=1))
     )
-    for name, values in scores.items():
-        print(f"{name:28s} mean {values.mean():.3f}   cells {np.round(values, 2)}")
-    for layer, match in found.items():
-        match["untrained"] = control[layer]["correlation"]
-        shown = ["correlation", "p_value", "untrained"]
-        print(layer, match[shown].drop_vars(["y", "x"]).to_dataframe().round(3))
+    show(scores, found, control)
     if options.out:
         about = {
             "what": "DeepRetina fitted to a simulated CircuitRetina on rendered natural scenes",
