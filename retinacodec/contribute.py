@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -126,14 +127,13 @@ def contributions(
     with evaluating(circuit.model, where):
         job.check_size(windows, len(labels or "1"), budget_gb)
         if short is None:
-            batch = batch or job.batch_for(windows, budget_gb)
+            step = batch or job.batch_for(windows, budget_gb)
             run = job.run_windows
         else:
-            batch = batch or short.block
-            run = short.bound(target).run
-        starts = range(0, len(windows), batch)
+            step, run = short.block, partial(short.bound(target).run, batch=batch)
+        starts = range(0, len(windows), step)
         parts = [
-            run(contrast, start, min(start + batch, len(windows)))
+            run(contrast, start, min(start + step, len(windows)))
             for start in track(starts, "contributions", enabled=progress)
         ]
     tree = _assemble(circuit, movie, labels, parts)

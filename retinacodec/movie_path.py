@@ -159,7 +159,9 @@ class MoviePath:
             ]
         return torch.cat(rows)
 
-    def run(self, movie: Tensor, start: int, stop: int) -> dict[str, Array]:
+    def run(
+        self, movie: Tensor, start: int, stop: int, batch: int | None = None
+    ) -> dict[str, Array]:
         """Return the contributions for some windows of a movie.
 
         Parameters
@@ -168,15 +170,18 @@ class MoviePath:
             Contrast.
         start, stop : int
             Windows, as numbered by `Circuit.windows`.
+        batch : int, optional
+            Windows computed at a time after the first convolution; chosen if left out.
 
         Returns
         -------
         dict of str to ndarray (window, target, ...)
             As from `GenericPath.run`.
         """
-        size = int(max(1, min(64, _WORKING_BYTES // self.engine.bytes_per_frame)))
+        if batch is None:
+            batch = int(max(1, min(64, _WORKING_BYTES // self.engine.bytes_per_frame)))
         with torch.no_grad():
-            parts = [self._frames(bare) for bare in self._bare(movie, start, stop, size)]
+            parts = [self._frames(bare) for bare in self._bare(movie, start, stop, batch)]
         return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
     def _bare(self, movie: Tensor, start: int, stop: int, size: int) -> Iterator[Tensor]:
@@ -214,7 +219,8 @@ class MoviePath:
         if part.units is None or not (self.maps or tap.flat):
             return _numpy(part.signed)
         values = part.units.flatten(2) if tap.flat else part.units
-        return _numpy(split_signs(values).movedim(0, 2).to(torch.float32))
+        kind = torch.float32 if self.maps else torch.float64
+        return _numpy(split_signs(values).movedim(0, 2).to(kind))
 
     def _ends(self, found: dict[str, Array], bare: Tensor, slopes: Tensor) -> None:
         """Add activations and gradients at the end of the path, where asked for."""

@@ -139,7 +139,7 @@ class _Resuming(_Following):
             shape = (len(self.value), *(self.operations[number].shape or ()))
             result = self.blank.expand(shape)
         if number in self.keep:
-            self.kept[number] = result
+            self.kept[number] = result.clone()
             if len(self.kept) == len(self.keep):
                 raise _Reached(self.kept)
         return result
