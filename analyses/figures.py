@@ -180,14 +180,15 @@ def draw_contributions(node: xr.Dataset, ax: Axes) -> Axes:
 
 
 def draw_loadings(events: xr.Dataset, ax: Axes) -> Axes:
-    """Draw the loadings of the two modes that tell the events apart."""
+    """Draw the loadings of the two modes that tell the events apart, each in its strong ones."""
+    relative = events["shown_loading"] / events["strong_loading"]
     for number, mode in enumerate(events["shown_mode"].values):
-        values = events["shown_loading"].isel(shown_mode=number).values
+        values = relative.isel(shown_mode=number).values
         colour = COLOURS.series[number]
         trace(ax, events["time"].values, values, colour=colour, label=f"mode {mode}", fill=True)
     _shade_events(events, ax)
-    ax.set_ylim(0, 1.3 * symmetric_limit(events["shown_loading"].values))
-    ax.set(xlabel="Time (s)", ylabel="Loading")
+    ax.set_ylim(0, 1.35 * symmetric_limit(relative.values))
+    ax.set(xlabel="Time (s)", ylabel="Loading (rel.)")
     ax.legend(loc="upper right", ncols=2, borderaxespad=0.1, columnspacing=1.0)
     return ax
 
@@ -290,7 +291,9 @@ def _draw_one_field(one: xr.Dataset, ax: Axes, *, bar: bool) -> None:
         ax.text(0.5, 0.5, "no frame", ha="center", va="center", fontsize=5, color=COLOURS.quiet)
         return
     field_map(ax, one["field"], bar_um=None if bar else 0)
-    ax.set_title(str(one["label"].item()), color=COLOURS.highlight, fontsize=6, pad=2)
+    words = str(one["label"].item())
+    size = 6.0 if len(words) < 10 else 5.0 if len(words) < 13 else 4.5
+    ax.set_title(words, color=COLOURS.highlight, fontsize=size, pad=2)
     rate = float(one["rate"])
     ax.set_xlabel(f"{rate:.0f} Hz" if rate >= 9.95 else f"{rate:.2g} Hz", fontsize=5, labelpad=1)
 

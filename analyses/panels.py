@@ -16,6 +16,7 @@ __all__ = [
     "active_modes",
     "choose_combinations",
     "choose_events",
+    "strong_loadings",
 ]
 
 Array = npt.NDArray[Any]
@@ -47,8 +48,24 @@ def active_modes(loading: xr.DataArray, *, share: float = _SHARE) -> xr.DataArra
     [[False, False], [True, False], [False, False]]
     """
     values = loading.transpose("time", "mode").values.astype(np.float64)
-    strong = np.array([np.percentile(v[v > 0], 99) if (v > 0).any() else np.inf for v in values.T])
-    return loading.transpose("time", "mode").copy(data=values > share * strong)
+    return loading.transpose("time", "mode").copy(data=values > share * strong_loadings(values))
+
+
+def strong_loadings(loading: Array) -> Array:
+    """Return the 99th percentile of each mode's loadings above 0; infinity if there are none.
+
+    Parameters
+    ----------
+    loading : ndarray (time, mode)
+        Loadings.
+
+    Returns
+    -------
+    ndarray (mode,)
+        Strong loading of each mode.
+    """
+    columns = np.asarray(loading, dtype=np.float64).T
+    return np.array([np.percentile(v[v > 0], 99) if (v > 0).any() else np.inf for v in columns])
 
 
 def choose_events(
@@ -162,9 +179,9 @@ def choose_combinations(
     Notes
     -----
     The shared mode is the one that is active alone for most cells, then most often. A
-    combination holds it and at least one other mode. Of the 20 most frequent combinations of a
-    cell, each at its strongest frame (summed relative loading), those that lie farthest apart in
-    time are taken one after the other, beginning with the strongest.
+    combination holds it and at least one other mode. Each is shown at the frame where the cell
+    fires fastest. Of the 20 most frequent combinations of a cell, those whose frames lie farthest
+    apart in time are taken one after the other, beginning with the fastest.
 
     References
     ----------
@@ -172,7 +189,6 @@ def choose_combinations(
     """
     rate, loading = xr.align(rate, loading, join="inner")
     active = active_modes(loading, share=share).values
-    strength = _relative(loading.transpose("time", "mode").values)
     rates = rate.transpose("time", "cell").values
     middle = (rates.min(axis=0) + rates.max(axis=0)) / 2
     firing = (rates > np.minimum(rate_floor, middle)) & (np.ptp(rates, axis=0) > 0)
@@ -181,9 +197,10 @@ def choose_combinations(
     for cell in range(firing.shape[1]):
         alone = firing[:, cell] & active[:, mode] & (active.sum(axis=1) == 1)
         if alone.any():
-            frames[cell, 0] = int(np.where(alone, strength[:, mode], -1).argmax())
-        several = firing[:, cell] & active[:, mode] & (active.sum(axis=1) <= most_modes) & ~alone
-        found = _spread(active, strength, np.flatnonzero(several & (active.sum(1) > 1)), count)
+            frames[cell, 0] = int(np.where(alone, rates[:, cell], -1).argmax())
+        few = (active.sum(axis=1) > 1) & (active.sum(axis=1) <= most_modes)
+        several = np.flatnonzero(firing[:, cell] & active[:, mode] & few)
+        found = _spread(active, rates[:, cell], several, count)
         frames[cell, 1 : 1 + len(found)] = found
     order = np.lexsort((-(frames >= 0).sum(axis=1), frames[:, 0] < 0))[:cells]
     return _combinations(rate, loading, active, frames, np.sort(order), mode)
@@ -220,9 +237,8 @@ def _pair_score(rates: Array, strength: Array, tolerance: float) -> tuple[bool, 
 
 def _relative(loading: Array) -> Array:
     """Return loadings as a share of each mode's strong loadings, at most 1."""
-    values = loading.astype(np.float64)
-    strong = [np.percentile(v[v > 0], 99) if (v > 0).any() else 1.0 for v in values.T]
-    return np.minimum(values / np.asarray(strong), 1.0)
+    strong = strong_loadings(loading)
+    return np.minimum(loading / np.where(np.isfinite(strong), strong, 1.0), 1.0)
 
 
 def _events(
@@ -264,23 +280,22 @@ def _shared_mode(active: Array, firing: Array) -> int:
     return int(np.lexsort((-often, -cells))[0])
 
 
-def _spread(active: Array, strength: Array, frames: Array, count: int) -> list[int]:
-    """Return frames of different combinations, beginning with the strongest, far apart in time."""
-    total = (strength * active).sum(axis=1)
-    strongest: dict[bytes, int] = {}
+def _spread(active: Array, rate: Array, frames: Array, count: int) -> list[int]:
+    """Return frames of different combinations, beginning with the fastest, far apart in time."""
+    fastest: dict[bytes, int] = {}
     often: Counter[bytes] = Counter()
-    for frame in frames[np.argsort(-total[frames], kind="stable")]:
+    for frame in frames[np.argsort(-rate[frames], kind="stable")]:
         key = active[frame].tobytes()
-        strongest.setdefault(key, int(frame))
+        fastest.setdefault(key, int(frame))
         often[key] += 1
     frequent = {key for key, _ in often.most_common(_FREQUENT)}
-    waiting = [frame for key, frame in strongest.items() if key in frequent]
+    waiting = [frame for key, frame in fastest.items() if key in frequent]
     found = waiting[:1]
     waiting = waiting[1:]
     while waiting and len(found) < count:
         distance = [min(abs(frame - other) for other in found) for frame in waiting]
         found.append(waiting.pop(int(np.argmax(distance))))
-    return sorted(found, key=lambda frame: -total[frame])
+    return sorted(found, key=lambda frame: -rate[frame])
 
 
 def _combinations(

@@ -17,7 +17,7 @@ from retinacodec.analyses.cell_groups import (
     match_clusters,
     mode_cell_correlation,
 )
-from retinacodec.analyses.panels import choose_combinations, choose_events
+from retinacodec.analyses.panels import choose_combinations, choose_events, strong_loadings
 from retinacodec.capture import tapped
 from retinacodec.circuit import Circuit, evaluating, movie_tensor
 from retinacodec.errors import InputError
@@ -30,6 +30,7 @@ __all__ = ["retina_panels"]
 Array = npt.NDArray[Any]
 
 _SHARES = (0.1, 0.2, 0.35, 0.5)
+_CANDIDATES = 12
 
 
 def retina_panels(
@@ -57,7 +58,9 @@ def retina_panels(
     modes : mapping of str to xarray.Dataset
         Modes of each layer, by the layer's name in `parts`; the first and the last are shown.
     cell : str, optional
-        Cell whose events are shown; the one whose events differ most in modes if left out.
+        Cell whose events are shown. If left out, an example is picked: among the cells whose
+        events differ most in modes, the one whose two fields are least alike. How alike fields
+        are in general is what `field_similarity` measures.
     seconds : float, default 2.5
         Length of the stretch with events, s.
     window : int, default 20
@@ -98,7 +101,8 @@ def retina_panels(
         check_modes(modes[layer])
     first, last = layers[0], layers[-1]
     rate = parts.to_dataset()["rate"]
-    events = _events(rate, modes[last]["loading"], cell, seconds)
+    candidates = _candidates(rate, modes[last]["loading"], cell, seconds)
+    events = _most_different(circuit, movie, candidates, progress)
     shown = str(events.attrs["cell"])
     stretch = slice(float(events["start"]), float(events["stop"]))
     groups = {
@@ -132,30 +136,45 @@ def retina_panels(
     return xr.DataTree.from_dict(nodes, name="retina_panels")
 
 
-def _events(
+def _candidates(
     rate: xr.DataArray, loading: xr.DataArray, cell: str | None, seconds: float
-) -> xr.Dataset:
-    """Return the events of a cell, or of the cell whose events differ most in modes."""
-    names = [cell] if cell is not None else [str(name) for name in rate["cell"].values]
-    best: tuple[float, xr.Dataset] | None = None
-    problem: InputError | None = None
-    for name in names:
-        if name not in rate["cell"].values:
-            raise InputError(f"no cell {name!r}; there are {rate['cell'].values.tolist()}")
+) -> list[xr.Dataset]:
+    """Return the events of a cell, or of the cells whose events differ most in modes."""
+    known = [str(name) for name in rate["cell"].values]
+    if cell is not None and cell not in known:
+        raise InputError(f"no cell {cell!r}; there are {known}")
+    found: list[tuple[float, xr.Dataset]] = []
+    problem = InputError("events: no cells")
+    for name in known if cell is None else [cell]:
         try:
             events = choose_events(rate.sel(cell=name, drop=True), loading, seconds=seconds)
         except InputError as error:
             problem = error
             continue
-        table = events["strength"].values
-        peaks = events["rate"].values
+        table, peaks = events["strength"].values, events["rate"].values
         score = min(table[0, 0] - table[1, 0], table[1, 1] - table[0, 1])
-        score *= peaks.min() / peaks.max()
-        if best is None or score > best[0]:
-            best = (float(score), events.assign_attrs(cell=name))
-    if best is None:
-        raise problem or InputError("events: no cells")
-    return best[1]
+        found.append((float(score * peaks.min() / peaks.max()), events.assign_attrs(cell=name)))
+    if not found:
+        raise problem
+    found.sort(key=lambda pair: -pair[0])
+    return [events for score, events in found[:_CANDIDATES] if score >= found[0][0] / 2]
+
+
+def _most_different(
+    circuit: Circuit, movie: xr.Dataset, candidates: list[xr.Dataset], progress: bool
+) -> xr.Dataset:
+    """Return the candidate whose two fields are least alike."""
+    if len(candidates) == 1:
+        return candidates[0]
+    pairs = [_frames(movie, events["time"].values) for events in candidates]
+    frames = np.unique(np.concatenate(pairs))
+    names = [str(events.attrs["cell"]) for events in candidates]
+    fields = latent_fields(circuit, movie, cells=names, frames=frames, progress=progress)
+    cosines = np.nan_to_num(fields.cosines().values, nan=1.0)
+    alike = [
+        float(cosines[number, *np.searchsorted(frames, pair)]) for number, pair in enumerate(pairs)
+    ]
+    return candidates[int(np.argmin(alike))]
 
 
 def _combinations(rate: xr.DataArray, loading: xr.DataArray) -> xr.Dataset:
@@ -190,13 +209,14 @@ def _event_fields(
     fields = latent_fields(circuit, movie, cells=[cell], frames=frames, progress=progress)
     parts = fields.separable().isel(cell=0, drop=True)
     stretch = slice(float(events["start"]), float(events["stop"]))
-    loading = modes["loading"].sel(mode=events["mode"].values)
+    loading = modes["loading"].sel(mode=events["mode"].values).transpose("time", "mode")
     shown = xr.Dataset(
         {
             "rate": rate.sel(cell=cell, time=stretch).drop_vars("cell"),
             "shown_loading": loading.rename(mode="shown_mode").reset_coords(drop=True),
         }
     ).sel(time=stretch)
+    shown["strong_loading"] = ("shown_mode", strong_loadings(loading.values), {"units": "1"})
     for name in ("time", "rate", "mode"):
         shown[f"event_{name}"] = ("event", events[name].values, events[name].attrs)
     shown["field"] = _near(parts["spatial"].rename(time="event"), window)

@@ -201,7 +201,17 @@ def test_axes_have_labels_with_units_and_panels_have_letters(
     drawing: Figure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = {text.get_text(): text for text, _ in drawn(drawing, monkeypatch)}
-    for wanted in ("A", "B", "C", "D", "Firing rate (Hz)", "Time (s)", "Loading", "(Hz)", "Mode"):
+    for wanted in (
+        "A",
+        "B",
+        "C",
+        "D",
+        "Firing rate (Hz)",
+        "Time (s)",
+        "Loading (rel.)",
+        "(Hz)",
+        "Mode",
+    ):
         assert wanted in shown, wanted
     assert any(words.endswith("µm") for words in shown)
     assert shown["neg."].get_color() == COLOURS.negative
