@@ -7,6 +7,13 @@ from retinacodec.analyses.cell_groups import (
     cluster_cells,
     match_clusters,
     mode_cell_correlation,
+    silhouette_null,
+)
+from retinacodec.analyses.combinations import (
+    combination_frames,
+    combination_table,
+    lone_frames,
+    telling_modes,
 )
 from retinacodec.analyses.comparison import compare_models, draw_comparison
 from retinacodec.analyses.dynamic_fields import (
@@ -30,6 +37,13 @@ from retinacodec.analyses.interneurons import (
     channel_activations,
     draw_interneuron_matches,
     match_interneurons,
+)
+from retinacodec.analyses.modes import (
+    draw_atoms,
+    draw_mode_loadings,
+    draw_modes_raster,
+    find_modes,
+    project_modes,
 )
 from retinacodec.analyses.panels import active_modes, choose_combinations, choose_events
 from retinacodec.analyses.receptive_fields import (
@@ -55,8 +69,11 @@ __all__ = [
     "choose_events",
     "cluster_agreement",
     "cluster_cells",
+    "combination_frames",
+    "combination_table",
     "compare_fields",
     "compare_models",
+    "draw_atoms",
     "draw_combinations",
     "draw_comparison",
     "draw_contributions",
@@ -67,6 +84,8 @@ __all__ = [
     "draw_interneuron_matches",
     "draw_loadings",
     "draw_mode_field",
+    "draw_mode_loadings",
+    "draw_modes_raster",
     "draw_prediction",
     "draw_residuals",
     "draw_scheme",
@@ -76,15 +95,20 @@ __all__ = [
     "draw_training",
     "dynamic_fields",
     "field_similarity",
+    "find_modes",
+    "lone_frames",
     "match_clusters",
     "match_interneurons",
     "mode_cell_correlation",
     "mode_sets",
     "panel_numbers",
+    "project_modes",
     "relative_residuals",
     "retina_figure",
     "retina_panels",
+    "silhouette_null",
     "spike_triggered_average",
     "spike_triggered_covariance",
     "sta_peaks",
+    "telling_modes",
 ]

@@ -10,7 +10,13 @@ import xarray as xr
 
 from retinacodec.metrics import pearson
 
-__all__ = ["cluster_agreement", "cluster_cells", "match_clusters", "mode_cell_correlation"]
+__all__ = [
+    "cluster_agreement",
+    "cluster_cells",
+    "match_clusters",
+    "mode_cell_correlation",
+    "silhouette_null",
+]
 
 Array = npt.NDArray[Any]
 
@@ -98,6 +104,46 @@ def _by_size(labels: Array) -> Array:
     order = sorted(range(len(names)), key=lambda index: (-sizes[index], first[index]))
     rank = {int(names[index]): place + 1 for place, index in enumerate(order)}
     return np.asarray([rank[int(label)] for label in labels], dtype=np.int64)
+
+
+def silhouette_null(
+    correlation: xr.DataArray, *, shuffles: int = 50, most: int = 8, seed: int = 0
+) -> xr.Dataset:
+    """Ask whether cells form groups at all, against cells whose modes are shuffled.
+
+    Parameters
+    ----------
+    correlation : xarray.DataArray (cell, mode)
+        What `mode_cell_correlation` returns.
+    shuffles : int, default 50
+        Samples of the null.
+    most, seed
+        As in `cluster_cells`; the seed is also that of the null.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``silhouette``, the largest mean silhouette over the numbers of groups, ``null``
+        (shuffle), the same where each mode's correlations are dealt out anew to the cells, and
+        ``p``, the share of the null that reaches it, ``(1 + #) / (1 + shuffles)``. NaN where
+        there are no groups to try.
+    """
+
+    def best(table: xr.DataArray) -> float:
+        scores = cluster_cells(table, most=most, seed=seed)["silhouette"].values
+        return float(scores.max()) if scores.size else np.nan
+
+    generator = np.random.default_rng(seed)
+    table = correlation.transpose("cell", "mode")
+    found = best(table)
+    null = np.asarray(
+        [best(table.copy(data=generator.permuted(table.values, axis=0))) for _ in range(shuffles)]
+    )
+    p = (1 + (null >= found).sum()) / (1 + shuffles) if np.isfinite(found) else np.nan
+    return xr.Dataset(
+        {"silhouette": ((), found), "null": ("shuffle", null), "p": ((), p)},
+        attrs={"seed": seed},
+    )
 
 
 def cluster_agreement(one: xr.DataArray, other: xr.DataArray) -> float:

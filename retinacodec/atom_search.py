@@ -86,7 +86,7 @@ def prune(
     positive: Array,
     penalty: float,
     modes: int | None = None,
-    worth: float = 0.0,
+    worth: Array | None = None,
 ) -> Atoms:
     """Take away the atoms that the others can best replace.
 
@@ -100,27 +100,24 @@ def prune(
         As in `search_atoms`.
     modes : int, optional
         Number of atoms to keep.
-    worth : float, default 0
-        Without `modes`: every atom kept explains, beyond what the others can, at least this
-        multiple of an equal share of the energy, ``sum(x**2) / len(atoms)``.
+    worth : ndarray (mode,), optional
+        Without `modes`: an atom kept explains, beyond what the others can, at least its multiple
+        of an equal share of the energy, ``sum(x**2) / len(atoms)``.
 
     Returns
     -------
     ndarray (mode, feature)
         The atoms kept, fitted again.
     """
-    energy = float(np.vdot(x, x))
+    least = np.ones(len(atoms)) if worth is None else worth * float(np.vdot(x, x))
     while len(atoms) > 1:
-        cost = atom_costs(x, atoms, penalty=penalty)
-        if modes is not None:
-            excess = len(atoms) - modes
-        else:
-            excess = int((cost * len(atoms) < worth * energy).sum())
+        cost = atom_costs(x, atoms, penalty=penalty) / least
+        excess = len(atoms) - modes if modes else int((cost * len(atoms) < 1).sum())
         if excess <= 0:
             break
         order = np.argsort(cost, kind="stable")[:excess]
         gone = _apart(order, atoms @ atoms.T, most=1 + excess // 5)
-        atoms = np.delete(atoms, gone, axis=0)
+        atoms, least = np.delete(atoms, gone, axis=0), np.delete(least, gone)
         loadings = np.zeros((len(x), len(atoms)), dtype=np.float32)
         relaxed_loadings(x, atoms, loadings, penalty=penalty, passes=10)
         update_atoms(atoms, loadings.T @ loadings, loadings.T @ x, positive, 2)

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from retinacodec.atoms import Dictionary, Table, prepare
 from retinacodec.errors import InputError, Problems
+from retinacodec.gated_network import GatedNetwork
 from retinacodec.metrics import explained_variance
 from retinacodec.progress import track
 from retinacodec.recordings import Split, split_blocks
@@ -204,7 +205,7 @@ class AutoencoderCoder:
         """Return loadings (sample, mode) of rows divided by the scale."""
         weights = {name: torch.from_numpy(np.array(value)) for name, value in self.state.items()}
         width, features = weights["first.weight"].shape
-        network = _Network(features, width, len(weights["atoms"]), torch.Generator())
+        network = GatedNetwork(features, width, len(weights["atoms"]), torch.Generator())
         network.load_state_dict(weights)
         with torch.no_grad():
             codes = network.codes(torch.from_numpy(x), self.threshold)
@@ -222,57 +223,6 @@ class AutoencoderCoder:
         return cls(state, np.asarray(arrays["alive"], np.int64), float(config["threshold"]))
 
 
-class _Gate(torch.autograd.Function):
-    """Codes at or above a threshold pass; the threshold has a gradient within its edge."""
-
-    @staticmethod
-    def forward(ctx: Any, codes: Tensor, threshold: float, edge: float) -> Tensor:
-        ctx.save_for_backward(codes)
-        ctx.settings = (threshold, edge)
-        return torch.where(codes >= threshold, codes, 0.0)
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
-        (codes,) = ctx.saved_tensors
-        threshold, edge = ctx.settings
-        slope = (codes >= threshold).to(codes.dtype)
-        if edge > 0:
-            slope = slope + threshold / edge * ((codes - threshold).abs() < edge / 2)
-        return upstream[0] * slope, None, None
-
-
-class _Network(nn.Module):
-    """Encoder and decoder, with weights and dropout drawn from one generator."""
-
-    def __init__(self, features: int, hidden: int, atoms: int, generator: torch.Generator) -> None:
-        super().__init__()
-        skip = torch.nn.utils.skip_init
-        self.first = skip(nn.Linear, features, hidden)
-        self.second = skip(nn.Linear, hidden, hidden)
-        self.third = skip(nn.Linear, hidden, atoms, bias=False)
-        self.first_norm, self.second_norm = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
-        self.atoms = nn.Parameter(torch.empty(atoms, features))
-        self.generator = generator
-        for layer in (self.first, self.second, self.third):
-            bound = layer.in_features**-0.5
-            for weights in layer.parameters():
-                nn.init.uniform_(weights, -bound, bound, generator=generator)
-        nn.init.xavier_uniform_(self.atoms, generator=generator)
-
-    def codes(self, x: Tensor, threshold: float, *, edge: float = 0.0, drop: float = 0.0) -> Tensor:
-        """Return the gated codes (sample, atom)."""
-        hidden = self.first_norm(torch.relu(self._dropped(self.first(x), drop)))
-        hidden = self.second_norm(torch.relu(self._dropped(self.second(hidden), drop)))
-        gated: Tensor = _Gate.apply(torch.sigmoid(self.third(hidden)), threshold, edge)
-        return gated
-
-    def _dropped(self, values: Tensor, share: float) -> Tensor:
-        if share == 0:
-            return values
-        kept = torch.rand(values.shape, generator=self.generator) >= share
-        return values * kept / (1 - share)
-
-
 class _Trainer:
     """Trains one network, evaluates it on held-out rows and keeps a copy of the best state."""
 
@@ -282,7 +232,7 @@ class _Trainer:
         self.x = torch.from_numpy(table.x)
         self.signs = torch.from_numpy(table.signs.astype(np.float32))
         self.generator = torch.Generator().manual_seed(seed)
-        self.network = _Network(
+        self.network = GatedNetwork(
             features, method.hidden or features, method.ratio * features, self.generator
         )
         self.optimiser = torch.optim.Adam(

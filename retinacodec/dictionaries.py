@@ -9,7 +9,12 @@ import numpy as np
 
 from retinacodec.atoms import Array, Coder, Decomposition, Dictionary
 from retinacodec.autoencoder import AutoencoderCoder, PaperSAE, Warmup
-from retinacodec.dictionary_scores import held_out_r2, seed_stability, shuffled_stability
+from retinacodec.dictionary_scores import (
+    fixed_size,
+    held_out_r2,
+    seed_stability,
+    shuffled_stability,
+)
 from retinacodec.errors import InputError
 from retinacodec.pursuit import DirectPursuit, PursuitCoder
 
@@ -20,6 +25,7 @@ __all__ = [
     "DirectPursuit",
     "PaperSAE",
     "Warmup",
+    "fixed_size",
     "held_out_r2",
     "load_dictionary",
     "seed_stability",

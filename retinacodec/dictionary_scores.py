@@ -12,7 +12,7 @@ from retinacodec.atoms import Decomposition, Dictionary
 from retinacodec.errors import InputError
 from retinacodec.metrics import explained_variance
 
-__all__ = ["held_out_r2", "held_out_rows", "seed_stability", "shuffled_stability"]
+__all__ = ["fixed_size", "held_out_r2", "held_out_rows", "seed_stability", "shuffled_stability"]
 
 Array = npt.NDArray[Any]
 

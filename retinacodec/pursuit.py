@@ -25,6 +25,8 @@ Array = npt.NDArray[Any]
 
 _SAME = 0.97
 _ENOUGH = 0.002
+_LEFT = 0.1
+_DOUBT = 10
 _LEAST_ROWS = 2000
 _ROWS_PER_MODE = 20
 
@@ -112,11 +114,10 @@ class DirectPursuit:
     consensus_seeds : int, default 3
         Number of random starts whose atoms are pooled.
     agreement : float, default 0.9
-        Where the number is chosen, an atom must have a cosine above this with an atom of every
-        other start.
-    worth : float, default 0.02
+        Cosine above which an atom counts as found from another start.
+    worth : float, default 0.015
         Where the number is chosen, a mode must explain, beyond what the others can, this
-        multiple of an equal share of the energy.
+        multiple of an equal share of the energy; ten times as much if not every start found it.
     balance : float, default 0
         Rows are divided by their norm to this power while atoms are sought, 0 to 1. Above 0, few
         huge rows (a surprisal grows with the square of the rates) do not decide alone.
@@ -132,9 +133,10 @@ class DirectPursuit:
     fitted without the penalty.
 
     The number of modes, if not given: sizes 2, 3, 4, 6, 8, 12, ... are tried on contiguous
-    blocks until two in a row gain no more than 0.002 of R2 on the held-out blocks over the best
-    before; the smallest within 0.002 of the best is taken. Of the pooled atoms those stay that
-    every seed found and that are worth keeping.
+    blocks. A gain of R2 on the held-out blocks counts if it is more than 0.002 and more than a
+    tenth of what was left. When two sizes in a row bring none, the smallest size within that
+    of the best is searched from every seed, and of the pooled atoms those stay that are worth
+    it.
 
     References
     ----------
@@ -155,7 +157,7 @@ class DirectPursuit:
     sweeps: int = 60
     consensus_seeds: int = 3
     agreement: float = 0.9
-    worth: float = 0.02
+    worth: float = 0.015
     balance: float = 0.0
     gap: int = 40
 
@@ -275,12 +277,11 @@ class _Work:
         if self.method.modes is not None:
             atoms = prune(part, pool, modes=size, **self.options)
         else:
-            agreed = pool[_agreement(pool, runs) > self.method.agreement]
-            if not len(agreed):
+            agreed = _agreement(pool, runs) > self.method.agreement
+            if not agreed.any():
                 _log.warning("no atom was found from every seed; the modes are not reliable")
-            atoms = prune(
-                part, agreed if len(agreed) else pool, worth=self.method.worth, **self.options
-            )
+            worth = self.method.worth * np.where(agreed, 1, _DOUBT)
+            atoms = prune(part, pool, worth=worth, **self.options)
         limits: dict[str, Any] = {"floor": self.floor, "active": self.method.active}
         atoms = polish(self.x, atoms, positive=self.positive, **limits)
         total = strict_loadings(self.x, atoms, **limits).sum(axis=0, dtype=np.float64)
@@ -299,9 +300,9 @@ class _Work:
             )
             scores.append(explained_variance(self.x[held], codes @ atoms))
             tried.append(size)
-            if len(scores) > 3 and max(scores[-2:]) <= max(scores[:-2]) + _ENOUGH:
+            if len(scores) > 3 and max(scores[-2:]) <= max(scores[:-2]) + _step(max(scores[:-2])):
                 break
-        enough = np.flatnonzero(np.asarray(scores) >= max(scores) - _ENOUGH)[0]
+        enough = np.flatnonzero(np.asarray(scores) >= max(scores) - _step(max(scores)))[0]
         return {
             "tried_modes": np.asarray(tried),
             "tried_r2": np.asarray(scores),
@@ -312,6 +313,11 @@ class _Work:
 def _size(x: Array) -> float:
     """Return the root mean square norm of the rows."""
     return float(np.sqrt(np.mean(np.sum(x.astype(np.float64) ** 2, axis=1))))
+
+
+def _step(r2: float) -> float:
+    """Return the gain of R2 that is worth a larger dictionary."""
+    return max(_ENOUGH, _LEFT * (1 - r2))
 
 
 def _sizes(most: int) -> Iterator[int]:
