@@ -89,6 +89,33 @@ def retina_panels(
     A mode counts as active above a tenth of its strong loadings. Where no mode is alone at that
     share, 0.2, 0.35 and 0.5 are tried; ``combinations`` has it as its attribute ``share``.
     """
+    first, last = _layers(parts, modes)
+    rate = parts.to_dataset()["rate"]
+    candidates = _candidates(rate, modes[last]["loading"], cell, seconds)
+    events = _most_different(circuit, movie, candidates, progress)
+    groups = _groups(rate, modes, (first, last), seed)
+    attrs = {
+        "kind": "retina_panels",
+        "layers": [first, last],
+        "cell": str(events.attrs["cell"]),
+        "target": parts.attrs.get("target", ""),
+        "cluster_agreement": cluster_agreement(groups[first]["cluster"], groups[last]["cluster"]),
+    }
+    chosen = _combinations(rate, modes[first]["loading"])
+    nodes = {
+        "/": xr.Dataset(attrs=attrs),
+        "/scheme": _scheme(circuit, movie, _frames(movie, events["time"].values)[0]),
+        "/events": _event_fields(circuit, movie, rate, modes[last], events, window, progress),
+        "/combinations": _combination_fields(circuit, movie, chosen, window, progress),
+    }
+    for name in groups:
+        nodes[f"/contributions/{name}"] = _stretch(parts[name].to_dataset(), events)
+        nodes[f"/groups/{name}"] = groups[name]
+    return xr.DataTree.from_dict(nodes, name="retina_panels")
+
+
+def _layers(parts: xr.DataTree, modes: Mapping[str, xr.Dataset]) -> tuple[str, str]:
+    """Return the first and the last layer that has modes, after checking both inputs."""
     check_contributions(parts)
     order = [str(name).replace(".", "_") for name in parts.attrs.get("layers", parts.children)]
     layers = [name for name in order if name in modes]
@@ -99,41 +126,14 @@ def retina_panels(
         )
     for layer in layers:
         check_modes(modes[layer])
-    first, last = layers[0], layers[-1]
-    rate = parts.to_dataset()["rate"]
-    candidates = _candidates(rate, modes[last]["loading"], cell, seconds)
-    events = _most_different(circuit, movie, candidates, progress)
-    shown = str(events.attrs["cell"])
+    return layers[0], layers[-1]
+
+
+def _stretch(node: xr.Dataset, events: xr.Dataset) -> xr.Dataset:
+    """Return the contributions of a layer around the events, summed over space."""
+    space = [dim for dim in node["contribution"].dims if dim in {"y", "x", "position"}]
     stretch = slice(float(events["start"]), float(events["stop"]))
-    groups = {
-        name: _group(rate, modes[name]["loading"], seed) for name in dict.fromkeys((first, last))
-    }
-    groups[last]["cluster"] = match_clusters(groups[last]["cluster"], groups[first]["cluster"])
-    nodes = {
-        "/": xr.Dataset(
-            attrs={
-                "kind": "retina_panels",
-                "layers": [first, last],
-                "cell": shown,
-                "target": parts.attrs.get("target", ""),
-                "cluster_agreement": cluster_agreement(
-                    groups[first]["cluster"], groups[last]["cluster"]
-                ),
-            }
-        ),
-        "/scheme": _scheme(circuit, movie, _frames(movie, events["time"].values)[0]),
-        "/events": _event_fields(circuit, movie, rate, modes[last], events, window, progress),
-        "/combinations": _combination_fields(
-            circuit, movie, _combinations(rate, modes[first]["loading"]), window, progress
-        ),
-    }
-    for name in groups:
-        node = parts[name].to_dataset()
-        space = [dim for dim in node["contribution"].dims if dim in {"y", "x", "position"}]
-        within = node[["contribution"]].sum(space, keep_attrs=True).sel(time=stretch)
-        nodes[f"/contributions/{name}"] = within
-        nodes[f"/groups/{name}"] = groups[name]
-    return xr.DataTree.from_dict(nodes, name="retina_panels")
+    return node[["contribution"]].sum(space, keep_attrs=True).sel(time=stretch)
 
 
 def _candidates(
@@ -188,10 +188,17 @@ def _combinations(rate: xr.DataArray, loading: xr.DataArray) -> xr.Dataset:
     return choose_combinations(rate, loading, share=share).assign_attrs(share=share)
 
 
-def _group(rate: xr.DataArray, loading: xr.DataArray, seed: int) -> xr.Dataset:
-    """Return correlations of modes and cells, and the groups of cells."""
-    correlation = mode_cell_correlation(rate, loading)
-    return cluster_cells(correlation, seed=seed).assign(correlation=correlation)
+def _groups(
+    rate: xr.DataArray, modes: Mapping[str, xr.Dataset], layers: tuple[str, str], seed: int
+) -> dict[str, xr.Dataset]:
+    """Return correlations of modes and cells, and groups of cells numbered alike in both layers."""
+    first, last = layers
+    found = {}
+    for name in dict.fromkeys(layers):
+        correlation = mode_cell_correlation(rate, modes[name]["loading"])
+        found[name] = cluster_cells(correlation, seed=seed).assign(correlation=correlation)
+    found[last]["cluster"] = match_clusters(found[last]["cluster"], found[first]["cluster"])
+    return found
 
 
 def _event_fields(

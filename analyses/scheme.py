@@ -172,56 +172,39 @@ def _cells(
     rate: npt.ArrayLike | None,
 ) -> None:
     """Draw the ganglion cells, their rate, and what the contributions are asked about."""
-    from matplotlib.patches import Circle, Rectangle
+    from matplotlib.patches import Circle
 
-    shown = min(cells, 5)
-    pitch = 3.6
+    shown, pitch = min(cells, 5), 3.6
     height = shown * pitch
+    quiet: dict[str, Any] = {
+        "facecolor": "white",
+        "edgecolor": COLOURS.quiet,
+        "linewidth": 0.5,
+        "zorder": 3,
+    }
     for index in range(shown):
-        centre = (left + 1.9, height / 2 - (index + 0.5) * pitch)
-        ax.add_patch(
-            Circle(centre, 1.3, facecolor="white", edgecolor=COLOURS.quiet, linewidth=0.5, zorder=3)
-        )
-    ax.add_patch(
-        Rectangle(
-            (left, -height / 2),
-            3.8,
-            height,
-            fill=False,
-            edgecolor=COLOURS.highlight,
-            linewidth=1.2,
-            zorder=3.2,
-        )
-    )
+        ax.add_patch(Circle((left + 1.9, height / 2 - (index + 0.5) * pitch), 1.3, **quiet))
+    start = (box[0] + box[2], box[1] + box[2] / 2)
     for end in (-height / 2, height / 2):
-        ax.plot(
-            [box[0] + box[2], left],
-            [box[1] + box[2] / 2, end],
-            color=_BLUE,
-            linewidth=0.5,
-            zorder=3,
-        )
-    ax.text(left + 1.9, _FACE / 2 + 2 * _STEP + 1.2, "Ganglion cells", ha="center", va="bottom")
-    ax.text(
-        left + 5.2,
-        -height / 2 + 0.2,
-        "contribution\ntarget",
-        ha="left",
-        va="bottom",
-        fontsize=6,
-        color=COLOURS.highlight,
-    )
-    ax.text(
-        left + 1.9,
-        -_FACE / 2 - 1.0,
-        f"{cells} cells",
-        ha="center",
-        va="top",
-        fontsize=5,
-        color=COLOURS.quiet,
-    )
+        ax.plot([start[0], left], [start[1], end], color=_BLUE, linewidth=0.5, zorder=3)
+    middle: dict[str, Any] = {"ha": "center", "va": "bottom"}
+    ax.text(left + 1.9, _FACE / 2 + 2 * _STEP + 1.2, "Ganglion cells", **middle)
+    below: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 5, "color": COLOURS.quiet}
+    ax.text(left + 1.9, -_FACE / 2 - 1.0, f"{cells} cells", **below)
+    _target(ax, left, height)
     if rate is not None:
         _response(ax, left + 5.2, np.asarray(rate, dtype=np.float64))
+
+
+def _target(ax: Axes, left: float, height: float) -> None:
+    """Frame the cells as what the contributions are asked about."""
+    from matplotlib.patches import Rectangle
+
+    red = COLOURS.highlight
+    frame: dict[str, Any] = {"fill": False, "edgecolor": red, "linewidth": 1.2, "zorder": 3.2}
+    ax.add_patch(Rectangle((left, -height / 2), 3.8, height, **frame))
+    place: dict[str, Any] = {"ha": "left", "va": "bottom", "fontsize": 6, "color": red}
+    ax.text(left + 5.2, -height / 2 + 0.2, "contribution\ntarget", **place)
 
 
 def _response(ax: Axes, left: float, rate: Array) -> None:

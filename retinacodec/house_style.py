@@ -94,7 +94,6 @@ def _settings() -> Any:
         "axes.spines.right": False,
         "axes.labelpad": 2,
         "axes.titlepad": 3,
-        "axes.unicode_minus": True,
         "xtick.major.width": thin,
         "ytick.major.width": thin,
         "xtick.major.size": 2,
