@@ -76,6 +76,13 @@ class Part:
         signed = split_signs(units).sum(dim=(-2, -1), dtype=torch.float64)
         return cls(signed.movedim(0, 2), units if keep else None)
 
+    @classmethod
+    def join(cls, parts: Sequence[Part]) -> Part:
+        """Put parts for different targets together."""
+        units = [part.units for part in parts if part.units is not None]
+        signed = torch.cat([part.signed for part in parts], dim=1)
+        return cls(signed, torch.cat(units, dim=1) if units else None)
+
 
 @dataclass(frozen=True)
 class DensePath:
@@ -236,7 +243,7 @@ class DensePath:
                 if number > min(states):
                     slope = self.pull(number, slope * states[number].slopes)
             lowest.append(slope)
-        return {place: _join(parts) for place, parts in found.items()}, lowest
+        return {place: Part.join(parts) for place, parts in found.items()}, lowest
 
     def pull(self, number: int, slope: Tensor) -> Tensor:
         """Return the gradient at the outputs of the layer below, (frame, point, y, x, channel)."""
@@ -249,7 +256,7 @@ class DensePath:
         """Return the part (frame, 1, ...) of one target at one place."""
         after = place[1] or self.quadrature.chords
         values = state.outputs if after else state.inputs
-        changes = torch.einsum("lk,fk...->fl...", self.matrix, values)
+        changes = torch.matmul(self.matrix, values.flatten(2)).view_as(values)
         product = slope * changes if after else slope * state.slopes * changes
         units = channels_first(product.sum(dim=1), self.layers[place[0]].shape[0])
         return Part.of(units[:, None], keep)
@@ -281,10 +288,3 @@ class DensePath:
             if number:
                 slope = self.pull(number, before.expand(-1, targets, -1, -1, -1))
         return found
-
-
-def _join(parts: Sequence[Part]) -> Part:
-    """Put the targets together."""
-    units = [part.units for part in parts if part.units is not None]
-    signed = torch.cat([part.signed for part in parts], dim=1)
-    return Part(signed, torch.cat(units, dim=1) if units else None)

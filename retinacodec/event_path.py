@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
+from math import prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from retinacodec import kernels
 from retinacodec.dense_path import DensePath, Part, Place, State, channels_first, channels_last
@@ -22,7 +24,10 @@ from retinacodec.vector_code import GROUP
 __all__ = ["EventPath"]
 
 Array = npt.NDArray[Any]
+Groups = tuple[int, ...]
+Outputs = tuple[Array, Array]
 _LANES = 4 * GROUP
+_FEW = 2  # targets that are faster one by one
 
 
 @dataclass(frozen=True)
@@ -73,17 +78,17 @@ class EventPath:
     def weights(self) -> Array:
         """The second kernel as (input channel, row, reversed column, channel), flat."""
         second = self.dense.layers[1].weight.permute(1, 0, 2, 3)
-        return _flat(channels_last(second, self.dense.channels(1)).flip(2))
+        return _numpy(channels_last(second, self.dense.channels(1)).flip(2).flatten())
 
     @cached_property
     def offsets(self) -> Array:
         """What the first rectifiers see at zero contrast, (y, x, channel) flat."""
-        return _flat(channels_last(self.dense.layers[0].shift, 0))
+        return _numpy(channels_last(self.dense.layers[0].shift, 0).flatten())
 
     @cached_property
     def fractions(self) -> Array:
         """Points of the path."""
-        return _flat(self.dense.fractions)
+        return _numpy(self.dense.fractions.flatten())
 
     def _drives(self, bare: Tensor) -> Tensor:
         """Return the stimulus' share of what the first rectifiers see, (frame, value)."""
@@ -106,7 +111,7 @@ class EventPath:
             lambda part: kernels.spread(
                 (drives.numpy()[part], self.offsets, self.fractions),
                 begin.numpy()[part],
-                _flat(constant),
+                _numpy(constant.flatten()),
                 (self.weights, self.geometry),
                 out[part],
             ),
@@ -133,133 +138,138 @@ class EventPath:
         keep: bool,
     ) -> dict[Place, Part]:
         """Return the contributions at places, as `DensePath.parts`."""
-        owners = _owners(gradients)
         last = len(self.dense.layers) - 1
-        inner: Tensor | None = None
-        if owners is None or last > 1:
-            found, lowest = self.dense.descend(states, gradients, places, keep)
-            inner = torch.stack(lowest, dim=-1).flatten(2, 4)
-        else:
-            lanes = gradients[:, :, torch.arange(len(owners)), owners]
-            readout = self.dense.readout[owners].flatten(1).T
-            here = {place for place in places if place[0] == last}
-            found = {
-                place: self._weigh(states[last], place, lanes, readout, keep) for place in here
-            }
-        for place in sorted(place for place in places if place[0] == 0 < last):
-            if self.dense.quadrature.chords and (0, False) in found:
-                found[place] = found[0, False]
-            elif inner is not None:
-                found[place] = self._collect(bare, states[1], place, None, None, inner, keep)
-            else:
-                found[place] = self._collect(bare, states[1], place, lanes, readout, None, keep)
+        lanes = self._lanes(gradients) if last < 2 else None
+        first = [place for place in places if place[0] == 0 < last]
+        if lanes is None:
+            found, slopes = self.dense.descend(states, gradients, places, keep)
+            for place in first:
+                parts = [self._collect_one(bare, states[1], place, one, keep) for one in slopes]
+                found[place] = Part.join(parts)
+            return found
+        found = {}
+        for place in places - set(first):
+            found[place] = self._weigh(states[last], place, lanes, keep)
+        for place in first:
+            found[place] = self._collect(bare, states[1], place, lanes, keep)
         return found
 
-    def _weigh(
-        self, state: State, place: Place, lanes: Tensor, readout: Tensor, keep: bool
-    ) -> Part:
-        """Return the last layer's part for targets of one drive each."""
+    def _lanes(self, gradients: Tensor) -> _Lanes | None:
+        """Return the targets as lanes, if they are several and each depends on one drive."""
+        used = (gradients != 0).flatten(0, 1).any(dim=0)
+        if len(used) <= _FEW or bool((used.sum(dim=1) > 1).any()):
+            return None
+        owners = used.to(torch.uint8).argmax(dim=1)
+        slopes = gradients[:, :, torch.arange(len(owners)), owners]
+        return _Lanes(slopes, self.dense.readout[owners].flatten(1).T)
+
+    def _weigh(self, state: State, place: Place, lanes: _Lanes, keep: bool) -> Part:
+        """Return the last layer's part."""
         after = place[1] or self.dense.quadrature.chords
         values = (state.outputs if after else state.inputs).flatten(2).numpy()
-        slopes = _none(values) if after else state.slopes.flatten(2).numpy()
-        matrix = self.dense.matrix.numpy()
-        shape = self.dense.layers[place[0]].shape
+        none = np.empty((len(values), 0, 0), np.float32)
+        slopes = none if after else state.slopes.flatten(2).numpy()
+        matrix, channels = self.dense.matrix.numpy(), state.inputs.shape[-1]
 
-        def run(block: _Block, part: slice) -> None:
-            kernels.weigh(
-                block.groups,
-                (values[part], slopes[part]),
-                matrix,
-                block.lanes[part],
-                block.readout,
-                padded[2],
-                (block.signed[part], block.units[part]),
-            )
+        def run(lanes: _Lanes, groups: Groups, outputs: Outputs, part: slice) -> None:
+            path, slices = (values[part], slopes[part]), _numpy(lanes.slopes)[part]
+            readout = _numpy(lanes.readout)
+            kernels.weigh(groups, path, matrix, slices, readout, channels, _cut(outputs, part))
 
-        padded = (*shape[1:], self.dense.channels(place[0]))
-        return _in_blocks(run, len(values), lanes, readout, padded, shape[0], keep)
+        shape, count = state.inputs.shape[2:], self.dense.layers[place[0]].shape[0]
+        return _in_blocks(run, lanes, (shape[0], shape[1], channels), count, keep)
 
-    def _collect(
-        self,
-        bare: Tensor,
-        state: State,
-        place: Place,
-        lanes: Tensor | None,
-        readout: Tensor | None,
-        inner: Tensor | None,
-        keep: bool,
-    ) -> Part:
+    def _collect(self, bare: Tensor, state: State, place: Place, lanes: _Lanes, keep: bool) -> Part:
         """Return the first layer's part."""
-        between = place[1] or self.dense.quadrature.chords
+        between, table = self._table(place)
+        slopes = _numpy(state.slopes * self.dense.scales[1][0]).reshape(*state.slopes.shape[:2], -1)
+        drives = _numpy(self._drives(bare))
+
+        def run(lanes: _Lanes, groups: Groups, outputs: Outputs, part: slice) -> None:
+            first = (drives[part], self.offsets, self.fractions)
+            second = (slopes[part], _numpy(lanes.slopes)[part], _numpy(lanes.readout))
+            kernel = (self.weights, self.geometry)
+            kernels.collect(groups, first, between, table, second, kernel, _cut(outputs, part))
+
+        rows, columns, channels = self.geometry[:3]
+        return _in_blocks(run, lanes, (rows, columns, channels), channels, keep)
+
+    def _collect_one(
+        self, bare: Tensor, state: State, place: Place, slope: Tensor, keep: bool
+    ) -> Part:
+        """Return the first layer's part for one target, given its gradient above."""
+        between, table = self._table(place)
+        slopes = _numpy(state.slopes * self.dense.scales[1][0]).reshape(*state.slopes.shape[:2], -1)
+        inner, drives = _numpy(slope.flatten(2)), _numpy(self._drives(bare))
+        rows, columns, channels = self.geometry[:3]
+        outputs = _outputs(len(bare), (rows, columns, channels), 1, keep)
+
+        def run(part: slice) -> None:
+            first = (drives[part], self.offsets, self.fractions)
+            second = (slopes[part], inner[part])
+            kernel = (self.weights, self.geometry)
+            kernels.collect_one(first, between, table, second, kernel, _cut(outputs, part))
+
+        _share_frames(run, len(bare))
+        return _part(outputs, (rows, columns, channels), channels, 1)
+
+    def _table(self, place: Place) -> tuple[bool, Array]:
+        """Return whether gradients are given between points, and how they are weighed."""
         quadrature = self.dense.quadrature
-        table = _flat_rows(quadrature.at_intervals if between else quadrature.at_points)
-        slopes = (state.slopes * self.dense.scales[1][0]).flatten(2).numpy()
-        drives = self._drives(bare).numpy()
-        channels, rows, columns = self.dense.layers[0].shape
-
-        def run(block: _Block, part: slice) -> None:
-            kernels.collect(
-                block.groups,
-                (drives[part], self.offsets, self.fractions),
-                between,
-                table,
-                (slopes[part], block.lanes[part], block.readout, block.inner[part]),
-                (self.weights, self.geometry),
-                (block.signed[part], block.units[part]),
-            )
-
-        shape = (rows, columns, channels)
-        return _in_blocks(run, len(bare), lanes, readout, shape, channels, keep, inner)
+        between = place[1] or quadrature.chords
+        return between, _numpy(quadrature.at_intervals if between else quadrature.at_points)
 
 
 @dataclass(frozen=True)
-class _Block:
-    """Up to four groups of lanes, padded, with their outputs."""
+class _Lanes:
+    """Targets of one drive each: gradients (frame, point, lane), readouts (value, lane)."""
 
-    groups: tuple[int, ...]
-    lanes: Array
-    readout: Array
-    inner: Array
-    signed: Array
-    units: Array
+    slopes: Tensor
+    readout: Tensor
+
+    def block(self, start: int) -> tuple[_Lanes, int]:
+        """Return up to `_LANES` lanes, padded with zeros to whole groups, and their number."""
+        count = min(_LANES, self.slopes.shape[-1] - start)
+        pad = (0, -count % GROUP)
+        cut = (tensor[..., start : start + count] for tensor in (self.slopes, self.readout))
+        return _Lanes(*(functional.pad(tensor, pad).contiguous() for tensor in cut)), count
 
 
 def _in_blocks(
-    run: Callable[[_Block, slice], None],
-    frames: int,
-    lanes: Tensor | None,
-    readout: Tensor | None,
+    run: Callable[[_Lanes, Groups, Outputs, slice], None],
+    lanes: _Lanes,
     shape: tuple[int, int, int],
     channels: int,
     keep: bool,
-    inner: Tensor | None = None,
 ) -> Part:
-    """Run a kernel over blocks of lanes and frames, and put its outputs together."""
-    source = inner if inner is not None else lanes
-    assert source is not None
-    signed, units = [], []
-    for start in range(0, source.shape[-1], _LANES):
-        count = min(_LANES, source.shape[-1] - start)
-        width = -(-count // GROUP) * GROUP
-        here = slice(start, start + count)
-        empty = np.empty((frames, 0, 0, 0), np.float32)
-        block = _Block(
-            (0,) * (width // GROUP),
-            np.empty((frames, 0, 0), np.float32)
-            if lanes is None
-            else _pad(lanes[..., here], width),
-            np.empty((0, 0), np.float32) if readout is None else _pad(readout[:, here], width),
-            empty if inner is None else inner[..., here].contiguous().numpy(),
-            np.zeros((frames, 2, shape[2], width)),
-            np.zeros((frames, int(np.prod(shape)) if keep else 0, width), np.float32),
-        )
-        _share_frames(lambda part, block=block: run(block, part), frames)  # type: ignore[misc]
-        signed.append(torch.from_numpy(block.signed[:, :, :channels, :count]))
-        if keep:
-            values = torch.from_numpy(block.units[..., :count]).unflatten(1, shape)
-            units.append(channels_first(values.movedim(-1, 1), channels))
-    whole = torch.cat(signed, dim=3).permute(0, 3, 1, 2)
-    return Part(whole, torch.cat(units, dim=1) if keep else None)
+    """Run a kernel over blocks of lanes and of frames, and put its outputs together."""
+    parts = []
+    for start in range(0, lanes.slopes.shape[-1], _LANES):
+        block, count = lanes.block(start)
+        width = block.slopes.shape[-1]
+        outputs = _outputs(len(block.slopes), shape, width, keep)
+        _share_frames(partial(run, block, (0,) * (width // GROUP), outputs), len(block.slopes))
+        parts.append(_part(outputs, shape, channels, count))
+    return Part.join(parts)
+
+
+def _outputs(frames: int, shape: tuple[int, int, int], width: int, keep: bool) -> Outputs:
+    """Return room for sums (frame, sign, channel, lane) and values (frame, value, lane)."""
+    values = prod(shape) if keep else 0
+    return np.zeros((frames, 2, shape[2], width)), np.zeros((frames, values, width), np.float32)
+
+
+def _cut(outputs: Outputs, part: slice) -> Outputs:
+    return outputs[0][part], outputs[1][part]
+
+
+def _part(outputs: Outputs, shape: tuple[int, int, int], channels: int, count: int) -> Part:
+    """Return a kernel's outputs without padding."""
+    signed, units = (torch.from_numpy(array)[..., :count] for array in outputs)
+    whole = signed[:, :, :channels].permute(0, 3, 1, 2)
+    if not units.shape[1]:
+        return Part(whole, None)
+    return Part(whole, channels_first(units.unflatten(1, shape).movedim(-1, 1), channels))
 
 
 def _share_frames(work: Callable[[slice], None], frames: int) -> None:
@@ -274,24 +284,5 @@ def _share_frames(work: Callable[[slice], None], frames: int) -> None:
         list(pool.map(work, parts))
 
 
-def _owners(gradients: Tensor) -> Tensor | None:
-    """Return the one drive that each target depends on, or None if one depends on several."""
-    used = (gradients != 0).flatten(0, 1).any(dim=0)
-    return used.to(torch.uint8).argmax(dim=1) if bool((used.sum(dim=1) <= 1).all()) else None
-
-
-def _pad(values: Tensor, width: int) -> Array:
-    """Return values with zero lanes appended, contiguous."""
-    return torch.nn.functional.pad(values, (0, width - values.shape[-1])).contiguous().numpy()
-
-
-def _flat(values: Tensor) -> Array:
-    return values.detach().to(torch.float32).contiguous().flatten().numpy()
-
-
-def _flat_rows(values: Tensor) -> Array:
+def _numpy(values: Tensor) -> Array:
     return values.to(torch.float32).contiguous().numpy()
-
-
-def _none(values: Array) -> Array:
-    return np.empty((len(values), 0, 0), np.float32)

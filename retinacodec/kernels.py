@@ -8,8 +8,8 @@ Arrays come in tuples, all contiguous:
 
 - first: drives (frame, value) and offsets (value,) of the first layer, fractions (point,);
 - kernel: weights, flat, and geometry, the sizes below;
-- second: slopes (frame, point, value) of the second layer, lanes (frame, point, lane), readout
-  (value, lane), and inner (frame, point, value, lane), which is empty or takes their place;
+- second: slopes (frame, point, value) of the second layer, and the gradients at its outputs, as
+  lanes (frame, point, lane) and readout (value, lane), or, for one target, as they are;
 - outputs: signed (frame, sign, channel, lane) sums, added to, and units (frame, value, lane),
   written unless it is empty.
 
@@ -27,28 +27,12 @@ from typing import Any
 import numpy as np
 
 from retinacodec.compiled import compiled
-from retinacodec.vector_code import add_product, add_two, gather, gather_pair
+from retinacodec.switch_plan import empty_plan, make_plan, switch_point
+from retinacodec.vector_code import GROUP, add_product, add_two, gather, gather_one, gather_pair
 
-__all__ = ["collect", "spread", "weigh"]
+__all__ = ["collect", "collect_one", "spread", "weigh"]
 
 _BLOCK = 256
-
-
-@compiled
-def _switch(drive: Any, offset: Any, fractions: Any) -> Any:
-    """Return the first point whose state differs from that at fraction 0, -1 if there is none."""
-    last = fractions.size - 1
-    end = fractions[last] * drive + offset > 0
-    if end == (offset > 0):
-        return -1
-    low, high = -1, last
-    while high - low > 1:
-        middle = (low + high) // 2
-        if (fractions[middle] * drive + offset > 0) == end:
-            high = middle
-        else:
-            low = middle
-    return high
 
 
 @compiled
@@ -57,7 +41,7 @@ def _sort_switches(drives: Any, offsets: Any, fractions: Any, order: Any, ends: 
     steps = np.empty(drives.size, np.int64)
     ends[:] = 0
     for value in range(drives.size):
-        steps[value] = _switch(drives[value], offsets[value], fractions)
+        steps[value] = switch_point(drives[value], offsets[value], fractions)
         if steps[value] >= 0:
             ends[steps[value] + 1] += 1
     for point in range(ends.size - 1):
@@ -109,82 +93,6 @@ def spread(first: Any, begin: Any, begin_constant: Any, kernel: Any, out: Any) -
 
 
 @compiled
-def _needs(step: Any, drive: Any, offset: Any, fractions: Any, between: Any, slots: Any) -> Any:
-    """Return which running sums a value needs: two slots and their weights.
-
-    Slots 1 to n are the sums up to there; slots n + 1 to 2 n the sums from n - 1, n - 2, ... 0
-    on; slot 0 is nothing. Between two points the sum is interpolated from those at both.
-    """
-    one, none = np.float32(1), np.float32(0)
-    opens = offset <= 0
-    if step < 0:
-        return (0 if opens else slots), 0, one, none
-    share = one
-    if between:
-        if step == 0:
-            return (2 * slots if opens else 0), 0, one, none
-        before, after = fractions[step - 1], fractions[step]
-        share = (-offset / drive - before) / (after - before)
-        share = np.float32(min(max(share, none), one))
-    late, early = step, step - 1 if between else 0
-    if opens:
-        late = 2 * slots - late if late < slots else 0
-        early = 2 * slots - early if between else 0
-    return late, early, share, one - share
-
-
-@compiled
-def _enlist(value: Any, slot: Any, factor: Any, plan: Any, geometry: Any) -> None:
-    """Write down that a value needs a slot, and which run of each row it reads."""
-    ends, _, rows_of, entries, factors = plan
-    rows, columns, channels, _, columns2, channels2, high, wide, pad_y, pad_x = geometry
-    place, channel = value // channels, value % channels
-    y, x = place // columns, place % columns + pad_x
-    at = ends[slot * rows + y]
-    entries[at, 0] = rows_of[value]
-    entries[at, 1] = ((channel * high + y + pad_y) * wide - (x - wide + 1)) * channels2
-    entries[at, 2] = max(0, x - wide + 1)
-    entries[at, 3] = min(columns2 - 1, x) + 1
-    factors[at] = factor
-    ends[slot * rows + y] += 1
-
-
-@compiled
-def _make_plan(drives: Any, first: Any, between: Any, slots: Any, geometry: Any, plan: Any) -> Any:
-    """Sort the running sums that the values need by slot and row; return how many values do.
-
-    The plan is ends (slot * row,), the end of each bucket, and for each value the point where it
-    switches and its row among the results; then the entries and their factors.
-    """
-    _, offsets, fractions = first
-    ends, steps, rows_of, _, _ = plan
-    rows, width = geometry[0], geometry[1] * geometry[2]
-    used = 0
-    ends[:] = 0
-    for fill in range(2):
-        for value in range(drives.size):
-            drive, offset = drives[value], offsets[value]
-            if not fill:
-                steps[value] = _switch(drive, offset, fractions)
-            late, early, share, rest = _needs(
-                steps[value], drive, offset, fractions, between, slots
-            )
-            for slot, factor in ((late, share), (early, rest)):
-                if slot and factor != 0 and fill:
-                    _enlist(value, slot, factor, plan, geometry)
-                elif slot and factor != 0:
-                    ends[slot * rows + value // width + 1] += 1
-            if not fill:
-                needed = late > 0 or early > 0
-                rows_of[value] = used if needed else -1
-                used += needed
-        if not fill:
-            for key in range(ends.size - 1):
-                ends[key + 1] += ends[key]
-    return used
-
-
-@compiled
 def _list_active(slopes: Any, table: Any, geometry: Any, active: Any) -> Any:
     """List the values of the second layer that pass anything at any point; return their number."""
     starts, index, places = active
@@ -209,18 +117,14 @@ def _list_active(slopes: Any, table: Any, geometry: Any, active: Any) -> Any:
 @compiled
 def _advance(groups: Any, sums: Any, shares: Any, here: Any, index: Any, runs: Any) -> None:
     """Add one slot's gradient to the running sums (active value, lane) of a row."""
-    slopes, lanes, readout, inner = here
+    slopes, lanes, readout = here
     for point in range(shares.size):
         if shares[point] == 0:
             continue
         for entry in range(runs[0], runs[-1]):
             value = index[entry]
             slope = shares[point] * slopes[point, value]
-            if inner.shape[1] == 0:
-                add_product(groups, sums, entry, slope, lanes, point, readout, value)
-            else:
-                for lane in range(inner.shape[2]):
-                    sums[entry, lane] += slope * inner[point, value, lane]
+            add_product(groups, sums, entry, slope, lanes, point, readout, value)
 
 
 @compiled
@@ -278,28 +182,21 @@ def collect(
     """Write what the first layer contributes to every lane, split by sign and summed over space.
 
     Running sum m holds ``sum_{i <= m} sum_l table[i - 1, l] g_l`` with g_l the gradient at the
-    second convolution at point l: ``slopes[l, value] * lanes[l, lane] * readout[value, lane]``,
-    or ``slopes[l, value] * inner[l, value, lane]``. `between` says whether the sums end between
-    the points of the path or at them.
+    second convolution at point l, ``slopes[l, value] * lanes[l, lane] * readout[value, lane]``.
+    `between` says whether the sums end between the points of the path or at them.
     """
-    (slopes, lanes, readout, inner), geometry, drives = second, kernel[1], first[0]
+    (slopes, lanes, readout), geometry, drives = second, kernel[1], first[0]
     values, values2, width = drives.shape[1], slopes.shape[2], outputs[0].shape[3]
-    plan = (
-        np.empty((2 * table.shape[0] + 1) * geometry[0] + 1, np.int64),
-        np.empty(values, np.int64),
-        np.empty(values, np.int64),
-        np.empty((2 * values, 4), np.int64),
-        np.empty(2 * values, np.float32),
-    )
+    plan = empty_plan(values, table.shape[0], geometry[0])
     starts = np.empty(geometry[3] * geometry[4] + 1, np.int64)
     active = (starts, np.empty(values2, np.int64), np.empty(values2, np.int32))
     sums = np.empty((values2, width), np.float32)
     found = np.empty((values, width), np.float32)
     for frame in range(drives.shape[0]):
-        used = _make_plan(drives[frame], first, between, table.shape[0], geometry, plan)
+        used = make_plan(drives[frame], first, between, table.shape[0], geometry, plan)
         _list_active(slopes[frame], table, geometry, active)
         found[:used] = 0
-        here = (slopes[frame], lanes[frame], readout, inner[frame])
+        here = (slopes[frame], lanes[frame], readout)
         for y2 in range(geometry[3]):
             _collect_row(groups, y2, plan, active, table, here, sums, kernel, found)
         for value in range(values):
@@ -307,6 +204,60 @@ def collect(
                 row = found[plan[2][value]]
                 row *= drives[frame, value]
                 _deposit(row, frame, value, geometry[2], outputs)
+
+
+@compiled
+def _row_of_one(
+    y2: Any, plan: Any, table: Any, here: Any, sums: Any, kernel: Any, found: Any
+) -> None:
+    """Do all slots for one row of the second layer and one lane."""
+    weights, geometry = kernel
+    slopes, inner = here
+    rows, columns2, channels2, high = geometry[0], geometry[4], geometry[5], geometry[6]
+    ends, entries, factors, slots = plan[0], plan[3], plan[4], table.shape[0]
+    begin, shift = y2 * columns2 * channels2, y2 * geometry[7] * channels2
+    top, bottom = max(0, y2 - geometry[8]), min(rows - 1, y2 - geometry[8] + high - 1)
+    for slot in range(1, 2 * slots + 1):
+        if slot == 1 or slot == slots + 1:
+            sums[:] = 0
+        shares = table[slot - 1] if slot <= slots else table[2 * slots - slot]
+        for point in range(shares.size):
+            share = shares[point]
+            if share != 0:
+                for value in range(sums.size):
+                    there = begin + value
+                    sums[value] += share * slopes[point, there] * inner[point, there]
+        for entry in range(ends[slot * rows + top - 1], ends[slot * rows + bottom]):
+            left = entries[entry, 2] * channels2
+            count = entries[entry, 3] * channels2 - left
+            base = entries[entry, 1] - shift + left
+            row = entries[entry, 0]
+            gather_one(found, row, factors[entry], weights, base, sums, left, count)
+
+
+@compiled
+def collect_one(
+    first: Any, between: Any, table: Any, second: Any, kernel: Any, outputs: Any
+) -> None:
+    """Do the work of `collect` for one lane, along the channels of the second layer instead.
+
+    The gradient at the second convolution is ``slopes[l, value] * inner[l, value]``.
+    """
+    (slopes, inner), geometry, drives = second, kernel[1], first[0]
+    plan = empty_plan(drives.shape[1], table.shape[0], geometry[0])
+    sums = np.empty(geometry[4] * geometry[5], np.float32)
+    found = np.empty((drives.shape[1], GROUP), np.float32)
+    total = np.empty(1, np.float32)
+    for frame in range(drives.shape[0]):
+        used = make_plan(drives[frame], first, between, table.shape[0], geometry, plan)
+        found[:used] = 0
+        here = (slopes[frame], inner[frame])
+        for y2 in range(geometry[3]):
+            _row_of_one(y2, plan, table, here, sums, kernel, found)
+        for value in range(drives.shape[1]):
+            if plan[2][value] >= 0:
+                total[0] = found[plan[2][value]].sum() * drives[frame, value]
+                _deposit(total, frame, value, geometry[2], outputs)
 
 
 @compiled

@@ -20,7 +20,8 @@ from retinacodec.movie_convolution import convolve_movie
 from retinacodec.quadrature import Quadrature
 from retinacodec.reduce import split_signs
 from retinacodec.rules import Rule
-from retinacodec.stack import Layer, Stack, Tap, recognise
+from retinacodec.stack import Layer, Stack, Tap
+from retinacodec.stack_reader import recognise
 from retinacodec.targets import Target
 
 __all__ = ["MoviePath"]

@@ -15,7 +15,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic as numba_intrinsic
 
-__all__ = ["GROUP", "add_product", "add_two", "gather", "gather_pair"]
+__all__ = ["GROUP", "add_product", "add_two", "gather", "gather_one", "gather_pair"]
 
 GROUP = 8
 """Lanes of a group; the number of lanes is a multiple of it."""
@@ -59,6 +59,31 @@ class _Vectors:
     def fused(self, a: Any, b: Any, c: Any) -> Any:
         """Return a * b + c."""
         return self.builder.call(self._fused, [a, b, c])
+
+    def zero(self) -> Any:
+        """Return a vector of zeros."""
+        return ir.Constant(self.kind, [0.0] * self.width)
+
+    def loop(self, start: Any, stop: Any, step: int, sums: list[Any], body: Any) -> list[Any]:
+        """Emit a loop that keeps its sums in registers; return what holds them after it."""
+        builder, entry = self.builder, self.builder.block
+        head, inside, done = (
+            builder.append_basic_block(f"loop.{part}") for part in ("head", "body", "end")
+        )
+        builder.branch(head)
+        builder.position_at_end(head)
+        index, carried = builder.phi(_I64), [builder.phi(self.kind) for _ in sums]
+        builder.cbranch(builder.icmp_signed("<", index, stop), inside, done)
+        builder.position_at_end(inside)
+        grown = body(index, carried)
+        for phi, first, later in zip(
+            [index, *carried], [start, *sums], [self.add(index, step), *grown], strict=True
+        ):
+            phi.add_incoming(first, entry)
+            phi.add_incoming(later, inside)
+        builder.branch(head)
+        builder.position_at_end(done)
+        return carried
 
 
 @intrinsic
@@ -148,13 +173,14 @@ class _Run:
     def sums(self, shifts: list[Any], *, start: Any, stop: Any, together: int) -> list[Any]:
         """Return `together` partial sums for each shift; more of them wait less for each other."""
         tables = [self.builder.gep(self.weights, [shift]) for shift in shifts]
-        zero = ir.Constant(self.vectors.kind, [0.0] * self.vectors.width)
-        sums = [zero] * (len(tables) * together)
+        sums = [self.vectors.zero()] * (len(tables) * together)
         count = self.builder.sub(stop, start)
         whole = self.builder.and_(count, ir.Constant(_I64, -together))
         middle = self.builder.add(start, whole)
-        sums = self._loop(start, middle, together, tables, sums)
-        return sums if together == 1 else self._loop(middle, stop, 1, tables, sums)
+        sums = self.vectors.loop(start, middle, together, sums, self._taps(tables, together))
+        if together == 1:
+            return sums
+        return self.vectors.loop(middle, stop, 1, sums, self._taps(tables, 1))
 
     def add_to(self, row: Any, factor: Any, total: Any) -> None:
         """Add a sum, times a factor, to a row of the output."""
@@ -163,34 +189,70 @@ class _Run:
         grown = self.vectors.fused(total, self.vectors.spread(factor), before)
         self.vectors.store(grown, self.out, at)
 
-    def _loop(
-        self, start: Any, stop: Any, step: int, tables: list[Any], sums: list[Any]
-    ) -> list[Any]:
-        """Emit a loop that keeps its sums in registers; return what holds them after it."""
-        builder, entry = self.builder, self.builder.block
-        head, body, done = (builder.append_basic_block(f"run.{i}") for i in ("head", "body", "end"))
-        builder.branch(head)
-        builder.position_at_end(head)
-        index, carried = builder.phi(_I64), [builder.phi(self.vectors.kind) for _ in sums]
-        builder.cbranch(builder.icmp_signed("<", index, stop), body, done)
-        builder.position_at_end(body)
-        grown = list(carried)
-        for lead in range(step):
-            at = self.vectors.add(index, lead)
-            place = builder.sext(builder.load(builder.gep(self.offsets, [at])), _I64)
-            value = self.vectors.load(self.values, builder.mul(at, self.lanes))
-            for number, table in enumerate(tables):
-                weight = self.vectors.spread(builder.load(builder.gep(table, [place])))
-                slot = number * step + lead
-                grown[slot] = self.vectors.fused(weight, value, grown[slot])
-        for phi, first, later in zip(
-            [index, *carried], [start, *sums], [self.vectors.add(index, step), *grown], strict=True
-        ):
-            phi.add_incoming(first, entry)
-            phi.add_incoming(later, body)
-        builder.branch(head)
-        builder.position_at_end(done)
-        return carried
+    def _taps(self, tables: list[Any], together: int) -> Any:
+        """Return the body of a loop that adds `together` taps to each set's sums."""
+        builder, vectors = self.builder, self.vectors
+
+        def body(index: Any, sums: list[Any]) -> list[Any]:
+            grown = list(sums)
+            for lead in range(together):
+                at = vectors.add(index, lead)
+                place = builder.sext(builder.load(builder.gep(self.offsets, [at])), _I64)
+                value = vectors.load(self.values, builder.mul(at, self.lanes))
+                for number, table in enumerate(tables):
+                    weight = vectors.spread(builder.load(builder.gep(table, [place])))
+                    slot = number * (len(sums) // len(tables)) + lead
+                    grown[slot] = vectors.fused(weight, value, grown[slot])
+            return grown
+
+        return body
+
+
+@intrinsic
+def gather_one(
+    typingctx: Any,
+    out: Any,
+    row: Any,
+    factor: Any,
+    weights: Any,
+    shift: Any,
+    values: Any,
+    start: Any,
+    count: Any,
+) -> Any:
+    """Add a weighted sum of values to a row of `GROUP` partial sums.
+
+    ``out[row, i % GROUP] += factor * weights[shift + i] * values[start + i]`` for i below
+    `count`, a multiple of `GROUP`; `weights` and `values` are flat.
+    """
+    signature = types.void(
+        out, types.intp, types.float32, weights, types.intp, values, types.intp, types.intp
+    )
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vectors, kinds = _Vectors(context, builder, GROUP), signature.args
+        table = builder.gep(vectors.pointer(kinds[3], args[3]), [args[4]])
+        values = builder.gep(vectors.pointer(kinds[5], args[5]), [args[6]])
+        pairs = builder.and_(args[7], ir.Constant(_I64, -2 * GROUP))
+
+        def body(index: Any, sums: list[Any]) -> list[Any]:
+            places = [vectors.add(index, GROUP * number) for number in range(len(sums))]
+            return [
+                vectors.fused(vectors.load(table, place), vectors.load(values, place), one)
+                for place, one in zip(places, sums, strict=True)
+            ]
+
+        zero, sums = ir.Constant(_I64, 0), [vectors.zero()] * 2
+        first, second = vectors.loop(zero, pairs, 2 * GROUP, sums, body)
+        (first,) = vectors.loop(pairs, args[7], GROUP, [first], body)
+        target = vectors.pointer(kinds[0], args[0])
+        place = builder.mul(args[1], ir.Constant(_I64, GROUP))
+        total = builder.fadd(first, second)
+        grown = vectors.fused(total, vectors.spread(args[2]), vectors.load(target, place))
+        vectors.store(grown, target, place)
+        return context.get_dummy_value()
+
+    return signature, build
 
 
 @intrinsic

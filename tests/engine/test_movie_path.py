@@ -22,7 +22,7 @@ from retinacodec.models.readouts import OnePositionReadout
 from retinacodec.movie_path import MoviePath
 from retinacodec.quadrature import Quadrature
 from retinacodec.schema import make_stimulus
-from retinacodec.stack import recognise
+from retinacodec.stack_reader import recognise
 from retinacodec.targets import bind_target
 
 CPU = torch.device("cpu")
@@ -117,8 +117,6 @@ def test_fast_path_is_the_generic_path_at_every_layer(name, rule):
 )
 @pytest.mark.parametrize("rule", RULES[:2], ids=repr)
 def test_fast_path_takes_every_function_of_the_rates(target, rule):
-    if not isinstance(target, rc.TopK | rc.Cell | rc.Population | rc.Surprisal) and rule.chords:
-        pytest.skip("a product of outputs is quadratic: covered by the surprisal")
     model = retina()
     slow, quick, _ = both(model, model.layers, rule, target)
     agree(slow, quick)

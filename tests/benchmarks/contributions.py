@@ -1,0 +1,190 @@
+"""Contributions of a convolutional retina over a movie, beside captum's layer conductance.
+
+The model has the size of the paper's and weights with the structure of fitted ones: smooth
+space-time filters, readouts that look at one place, normalisations with offsets, so that about a
+third of the rectifiers are always open, a third never, and a third switch along the path.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from meter import main, matrix_rate, measure, report
+from torch import Tensor, nn
+
+import retinacodec as rc
+from retinacodec.circuit import Circuit, evaluating
+from retinacodec.contribute import contributions
+from retinacodec.generic_path import GenericPath
+from retinacodec.models.deep_retina import DeepRetina
+from retinacodec.schema import make_stimulus
+from retinacodec.targets import Target, bind_target
+
+HISTORY, CELLS, STEPS, SIDE = 40, 26, 20, 50
+LAYERS = ("conv1", "conv2")
+RULE = rc.IntegratedGradients(STEPS)
+
+
+def pink_image(side: int, generator: torch.Generator) -> Tensor:
+    """Return an image with the spectrum of natural scenes, mean 0, deviation 1."""
+    noise = torch.fft.rfft2(torch.randn(side, side, generator=generator))
+    down, across = torch.fft.fftfreq(side)[:, None], torch.fft.rfftfreq(side)[None]
+    image = torch.fft.irfft2(noise / (down**2 + across**2).sqrt().clamp_min(1 / side))
+    return (image - image.mean()) / image.std()
+
+
+def jittered_movie(frames: int, seed: int = 1) -> xr.Dataset:
+    """Return a natural image that drifts with the eye and jumps now and then."""
+    generator = torch.Generator().manual_seed(seed)
+    image = pink_image(128, generator)
+    steps = torch.randn(frames + HISTORY - 1, 2, generator=generator)
+    steps[::150] *= 20
+    corners = (steps.cumsum(0).long() % (128 - SIDE)).tolist()
+    contrast = torch.stack([image[y : y + SIDE, x : x + SIDE] for y, x in corners])
+    return make_stimulus(contrast.numpy(), frame_rate=100, pixel_um=50, name="jitter", seed=seed)
+
+
+def structured_retina(seed: int = 0) -> DeepRetina:
+    """Return a network of the paper's size that responds as a fitted one."""
+    generator = torch.Generator().manual_seed(seed)
+    model = DeepRetina(CELLS, size=(SIDE, SIDE), history=HISTORY, seed=seed)
+    with torch.no_grad():
+        for filters in model.conv1.weight:
+            filters.copy_(_space_time_filter(generator))
+        for norm in (model.norm1, model.norm2):
+            norm.weight.uniform_(0.6, 1.4, generator=generator)
+            norm.bias.normal_(0, 0.4, generator=generator)
+        place = torch.arange(26) - 12.5
+        for weights in model.readout.linear.weight:
+            down, across = (torch.rand(2, generator=generator) - 0.5) * 16
+            field = torch.exp(-((place[:, None] - down) ** 2 + (place - across) ** 2) / 18)
+            signs = torch.randn(8, 1, 1, generator=generator)
+            rest = 0.01 * torch.randn(8, 26, 26, generator=generator)
+            weights.copy_((signs * field + rest).flatten())
+        _settle_norms(model)
+    return model.eval()
+
+
+def _space_time_filter(generator: torch.Generator) -> Tensor:
+    """Return a biphasic filter (lag, y, x) of two blobs, with a little noise."""
+    lag, place = torch.arange(HISTORY).float(), torch.arange(15) - 7.0
+    time = torch.exp(-((lag - 28) ** 2) / 30) - 0.7 * torch.exp(-((lag - 20) ** 2) / 50)
+    space = torch.zeros(15, 15)
+    for _ in range(2):
+        width = 2 + 2 * torch.rand(1, generator=generator)
+        down, across, sign = torch.randn(3, generator=generator) * torch.tensor([2.0, 2.0, 1.0])
+        far = (place[:, None] - down) ** 2 + (place - across) ** 2
+        space += sign * torch.exp(-far / (2 * width**2))
+    whole = time[:, None, None] * space
+    return whole / whole.norm() + 0.02 * torch.randn(whole.shape, generator=generator) / 15
+
+
+def _settle_norms(model: nn.Module) -> None:
+    """Give the normalisations the statistics of a movie."""
+    circuit = Circuit(model, LAYERS)
+    windows = circuit.windows(torch.from_numpy(jittered_movie(256, 77)["contrast"].values))
+    norms = [one for one in model.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.momentum = None
+    model.train()
+    model(windows[::2].contiguous())
+
+
+class _Score(nn.Module):
+    """A model with its target as the output, for captum."""
+
+    def __init__(self, model: nn.Module, target: Target) -> None:
+        super().__init__()
+        self.model, self.target = model, target
+
+    def forward(self, windows: Tensor) -> Tensor:
+        return self.target(self.model(windows)).float()
+
+
+def captum_seconds(circuit: Circuit, movie: xr.Dataset, target: Target, frames: int = 4) -> float:
+    """Return the CPU seconds that captum takes for a frame, a target and all layers."""
+    from captum.attr import LayerConductance
+
+    windows = circuit.windows(torch.from_numpy(movie["contrast"].values))[:frames].contiguous()
+    score = _Score(circuit.model, target)
+
+    def attribute() -> None:
+        for layer in LAYERS:
+            conductance = LayerConductance(score, score.model.get_submodule(layer))
+            conductance.attribute(windows, n_steps=STEPS, method="riemann_trapezoid")
+
+    return measure(attribute).cpu_s / frames
+
+
+def distance(circuit: Circuit, movie: xr.Dataset, target: Target, tree: xr.DataTree) -> float:
+    """Return the largest relative distance, over layers, to a plain run in double precision."""
+    wide = Circuit(copy.deepcopy(circuit.model).double(), LAYERS)
+    windows = wide.windows(torch.from_numpy(movie["contrast"].values))[:2].double()
+    with evaluating(wide.model):
+        path = GenericPath(wide, target, RULE, False, False, False, torch.device("cpu"))
+        exact = path.run(windows)
+    gaps = []
+    for layer in LAYERS:
+        wanted = exact[f"{layer}/contribution"]
+        found = tree[layer]["contribution"].values[: len(wanted)].reshape(wanted.shape)
+        gaps.append(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
+    return float(max(gaps))
+
+
+def limit_seconds(frames: int, lanes: int) -> float:
+    """Return the CPU seconds that the arithmetic needs at the rate of a matrix product.
+
+    One convolution by the second kernel for the forward pass and one transposed convolution for
+    each lane; two products of points by lanes for every value of the second layer; the first
+    convolution's products of spectra and transforms.
+    """
+    values, second = 8 * 26 * 26, 2 * 8 * 121 * 8 * 26 * 26
+    transform = 9 * 2.5 * SIDE * SIDE * np.log2(256 * SIDE * SIDE) + 8 * 8 * SIDE * SIDE / 2
+    products = 2 * 2 * (STEPS + 1) * values * lanes
+    return float(frames * (second * (1 + lanes) + products + transform) / matrix_rate())
+
+
+def _run(name: str, target: Target, peer_target: Target, lanes: int, quick: bool) -> None:
+    frames = 200 if quick else 2000
+    circuit, movie = Circuit(structured_retina(), LAYERS), jittered_movie(frames)
+    options: dict[str, Any] = {"rule": RULE, "progress": False}
+    contributions(circuit, jittered_movie(2), target, **options)
+    ours = measure(lambda: contributions(circuit, movie, target, **options), repeats=3)
+    rates = torch.from_numpy(ours.result["rate"].values)
+    names = circuit.output_names(CELLS)
+    peer = captum_seconds(circuit, movie, bind_target(peer_target, names, lambda: rates))
+    report(
+        name,
+        ours,
+        n={
+            "frames": frames,
+            "cells": CELLS,
+            "size": [SIDE, SIDE],
+            "history": HISTORY,
+            "steps": STEPS,
+            "layers": len(LAYERS),
+        },
+        peer="captum LayerConductance",
+        peer_cpu_s=peer * frames * lanes,
+        limit_cpu_s=limit_seconds(frames, lanes),
+        error=distance(circuit, movie, bind_target(target, names, lambda: rates), ours.result),
+        path=ours.result.attrs["path"],
+    )
+
+
+def retina_all_cells(quick: bool) -> None:
+    """Every cell of 26 as a target of its own."""
+    _run("retina_all_cells", rc.EachCell(), rc.Cell(3), CELLS, quick)
+
+
+def retina_surprisal(quick: bool) -> None:
+    """One target, the surprisal of the population."""
+    _run("retina_surprisal", rc.Surprisal(), rc.Surprisal(), 1, quick)
+
+
+if __name__ == "__main__":
+    main({"retina_all_cells": retina_all_cells, "retina_surprisal": retina_surprisal})
