@@ -148,7 +148,7 @@ def draw_comparison(comparison: xr.Dataset, ax: Axes, *, metric: str = "r") -> A
         known = [name for name in _WORDS if comparison.get(name, xr.DataArray()).ndim == 2]
         raise InputError(f"metric: expected one of {', '.join(known)}, got {metric!r}")
     place = np.arange(comparison.sizes["model"])
-    ax.plot(place, comparison[metric], color=COLOURS.quiet, linewidth=0.5, alpha=0.6)
+    ax.plot(place, comparison[metric], ".-", color=COLOURS.quiet, linewidth=0.5, alpha=0.6)
     mean = comparison[f"mean_{metric}"]
     low, high = (comparison[f"mean_{metric}_{end}"] for end in ("low", "high"))
     ax.vlines(place, low, high, color=COLOURS.ink, linewidth=1.5)
@@ -158,7 +158,7 @@ def draw_comparison(comparison: xr.Dataset, ax: Axes, *, metric: str = "r") -> A
         ax.axhline(ceiling, color=COLOURS.quiet, linestyle="--", label="noise ceiling")
     units, words = _WORDS[metric]
     ax.set_xticks(place, labels=comparison["model"].values.tolist())
-    ax.set(xlim=(-0.5, place[-1] + 0.5), ylabel=words if units == "1" else f"{words} ({units})")
+    ax.set(xlim=(-0.5, place[-1] + 0.5), ylabel=words if units == "1" else f"{words}\n({units})")
     ax.legend()
     return ax
 

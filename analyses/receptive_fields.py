@@ -182,7 +182,7 @@ def draw_sta(averages: xr.Dataset, ax: Axes, *, cell: int | str = 0) -> Axes:
     peak = sta_peaks(one).isel(cell=0)
     frame = one["sta"].isel(cell=0).sel(lag=peak["lag"], method="nearest")
     field_map(ax, frame)
-    ax.set_title(f"{one['cell'].item()}   {1000 * float(peak['lag']):.0f} ms   z {peak['z']:.1f}")
+    ax.set_title(f"{one['cell'].item()}\n{1000 * float(peak['lag']):.0f} ms, z {peak['z']:.1f}")
     return ax
 
 

@@ -77,24 +77,28 @@ class ModelSettings(_Settings):
     channels: tuple[int, ...] = (8, 8)
     kernels: tuple[int, ...] = (9, 7)
     norm: Literal["channel", "unit"] = "channel"
+    readout: Literal["linear", "one_position"] = "linear"
+    readout_kernel: int = Field(3, ge=1)
+    bands: int | None = Field(None, ge=1)
     noise: float = Field(0.05, ge=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
 
 
 class FitSettings(_Settings):
     """How the network is fitted."""
 
-    epochs: int = Field(14, ge=1)
-    batch: int = Field(512, ge=1)
+    epochs: int = Field(10, ge=1)
+    batch: int = Field(1024, ge=1)
     lr: float = Field(5e-3, gt=0)
-    weight_decay: float = Field(1e-3, ge=0)
-    patience: int = Field(6, ge=1)
+    weight_decay: float = Field(1e-2, ge=0)
+    patience: int | None = Field(None, ge=1)
 
 
 class BaselineSettings(_Settings):
     """The linear-nonlinear baseline and how it is fitted."""
 
     rank: int = Field(2, ge=1)
-    epochs: int = Field(20, ge=1)
+    epochs: int = Field(10, ge=1)
     lr: float = Field(5e-3, gt=0)
 
 

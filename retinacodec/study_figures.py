@@ -144,8 +144,8 @@ def _spike_triggered(study: Study) -> tuple[Figure, Numbers]:
     for column, cell in enumerate(cells):
         analyses.draw_sta(averages, axes[0, column], cell=cell)
         analyses.draw_time_course(averages, axes[1, column], cell=cell)
-        if column:
-            axes[1, column].set_ylabel("")
+        axes[1, column].set(xlabel="", ylabel="" if column else "Mean contrast")
+    drawing.supxlabel("Time before the spike (ms)", fontsize=7)
     return drawing, {"peaks": study.result("sta_peaks")}
 
 
@@ -195,7 +195,8 @@ def _similarity(study: Study) -> tuple[Figure, Numbers]:
         found = study.result(f"similarity_{layer}")
         analyses.draw_similarity(found, ax)
         ax.set_title(f"Modes of {layer}")
-        ax.tick_params(axis="x", labelrotation=35)
+        for label in ax.get_xticklabels():
+            label.set(rotation=40, ha="right", rotation_mode="anchor")
         panel_letter(ax, letter)
         if ax is not axes[0]:
             ax.set_ylabel("")
@@ -206,10 +207,16 @@ def _similarity(study: Study) -> tuple[Figure, Numbers]:
 
 
 def _interneurons(study: Study) -> tuple[Figure, Numbers]:
-    found = study.result("interneurons")
-    drawing = figure(width_mm=120, height_mm=60)
-    analyses.draw_interneurons(found, drawing.subplots())
-    return drawing, {"all": found[[name for name in found.data_vars if name != "null"]]}
+    found = study.result("interneurons").sel(units=["fitted norm1", "fitted norm2"])
+    drawing = figure(width_mm=174, height_mm=62)
+    axes = drawing.subplots(1, 2, sharey=True, sharex=True)
+    for letter, units, ax in zip("AB", found["units"].values.tolist(), axes, strict=True):
+        one = found.sel(units=units, drop=True)
+        potential = [name for name in one["correlation"].dims if name != "type"]
+        analyses.draw_interneuron_matches(one.isel(dict.fromkeys(potential, 0)), ax)
+        ax.set_title(f"Units of {units.removeprefix('fitted ')}")
+        panel_letter(ax, letter)
+    return drawing, {"all": study.result("interneurons").drop_vars("null")}
 
 
 _ALL = (
@@ -281,7 +288,7 @@ _ALL = (
         "Model channels and interneurons",
         "Correlation of each simulated interneuron type with the model channel that matches it "
         "best, chosen on one half of the movie and scored on the other. Grey: the same search "
-        "with time-shifted traces.",
+        "with time-shifted traces; filled points are above 95 % of it.",
         ("interneurons",),
         _interneurons,
     ),

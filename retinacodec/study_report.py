@@ -142,11 +142,16 @@ def _models(study: Study) -> Iterator[Section]:
 
 
 def _score_table(comparison: xr.Dataset) -> Table:
-    wanted = {"r": "", "bits_per_spike": "bits/spike", "cc_norm": "", "feve": ""}
-    metrics = {name: unit for name, unit in wanted.items() if name in comparison}
+    wanted = {
+        "r": ("r", ""),
+        "bits_per_spike": ("information", "bits/spike"),
+        "cc_norm": ("CC_norm", ""),
+        "feve": ("FEVe", ""),
+    }
+    metrics = {name: words for name, words in wanted.items() if name in comparison}
     columns, units = ["cell", "model"], ["", ""]
-    for name, unit in metrics.items():
-        columns += [name.replace("_", " "), "low", "high"]
+    for words, unit in metrics.values():
+        columns += [words, "low", "high"]
         units += [unit, unit, unit]
     rows: list[list[Any]] = []
     for cell in [*comparison["cell"].values.tolist(), "mean"]:
@@ -168,11 +173,11 @@ def _stimulus(study: Study) -> Iterator[Section]:
     if not study.has("sta"):
         return
     yield Heading("Spike-triggered averages")
-    if "noise" not in study.inputs.movie.attrs["name"] and study.settings.movie is not None:
-        yield Text(
-            "Neighbouring pixels and frames of a natural movie are correlated, which smears a "
-            "spike-triggered average; read these as a sketch."
-        )
+    yield Text(
+        "These are averages of the contrast before a spike. They estimate the receptive field "
+        "where pixels and frames are independent, as in white noise; correlations of a natural "
+        "movie smear them."
+    )
     yield from _picture(study, "sta")
     peaks = study.result("sta_peaks")
     names = [str(name) for name in peaks.data_vars if peaks[name].dims == ("cell",)]
@@ -211,6 +216,26 @@ def _modes(study: Study) -> Iterator[Section]:
     )
     if study.has("interneurons"):
         yield from _picture(study, "interneurons")
+        yield _interneuron_table(study.result("interneurons"))
+
+
+def _interneuron_table(found: xr.Dataset) -> Table:
+    units = found["units"].values.tolist()
+    types = found["type"].values.tolist()
+    rows = [
+        [
+            kind,
+            *(float(found["correlation"].sel(units=name, type=kind)) for name in units),
+            *(float(found["p_value"].sel(units=name, type=kind)) for name in units[:2]),
+        ]
+        for kind in types
+    ]
+    return Table(
+        ("interneuron", *units, *(f"p, {name}" for name in units[:2])),
+        rows,
+        caption="Held-out correlation of each interneuron type with the unit that matches it best, "
+        "in the fitted network and in an untrained one; p against time-shifted traces.",
+    )
 
 
 def _checks(study: Study) -> Iterator[Section]:

@@ -24,6 +24,7 @@ from retinacodec.targets import Population, Surprisal, Target
 from retinacodec.training import train
 
 if TYPE_CHECKING:
+    from retinacodec.settings import ModelSettings
     from retinacodec.study import Study
 
 __all__ = ["STEPS", "Inputs", "Step", "check_inputs", "chosen_rule", "load_inputs"]
@@ -144,15 +145,25 @@ def _network(study: Study, recording: xr.Dataset, size: tuple[int, int]) -> torc
         channels=wanted.channels,
         kernels=wanted.kernels,
         norm=wanted.norm,
+        readout=_readout(wanted),
+        bands=wanted.bands,
         noise=wanted.noise,
+        dropout=wanted.dropout,
         seed=study.settings.seed,
     )
 
 
+def _readout(wanted: ModelSettings) -> models.LinearReadout | models.OnePositionReadout:
+    if wanted.readout == "one_position":
+        return models.OnePositionReadout(wanted.readout_kernel)
+    return models.LinearReadout()
+
+
 def _average_spikes(study: Study) -> None:
-    """Store the spike-triggered average of every cell and its peaks."""
-    inputs = study.inputs
-    wanted = study.settings.model
+    """Store the spike-triggered average of every recorded cell and its peaks."""
+    inputs, wanted = study.inputs, study.settings.model
+    if inputs.retina is not None:
+        return
     averages = analyses.spike_triggered_average(
         inputs.movie, inputs.recording, history=wanted.history, latency=wanted.latency
     )
@@ -304,17 +315,28 @@ def _agreement(tree: xr.DataTree, layers: Any) -> np.ndarray[Any, Any]:
 
 
 def _match(study: Study) -> None:
-    """Score every channel of the network against the simulated interneurons."""
-    retina = study.inputs.retina
+    """Score the units of each layer, and of an untrained network, against the interneurons."""
+    retina, movie = study.inputs.retina, study.analysed
     if retina is None:
         return
+    traces = retina.interneuron_traces(movie, every=max(retina.size)).isel(y=0, x=0)
+    untrained = type(study.circuit.model).from_config(study.circuit.model.config()).eval()
+    found = {}
+    for name, model in {"fitted": study.circuit.model, "untrained": untrained}.items():
+        for layer in ("norm1", "norm2"):
+            units = analyses.channel_activations(
+                Circuit(model, [layer]), movie, device=study.settings.device
+            )
+            found[f"{name} {layer}"] = analyses.match_interneurons(
+                traces, units, seed=study.settings.seed
+            )
+    kept = ("correlation", "selected", "p_value", "null", "best_channel")
     study.keep(
         "interneurons",
-        analyses.match_interneurons(
-            retina.interneuron_traces(study.analysed),
-            Circuit(study.circuit.model, ["relu1", "relu2"]),
-            study.analysed,
-            seed=study.settings.seed,
+        xr.concat(
+            [matches[[*kept]] for matches in found.values()],
+            xr.DataArray(list(found), dims="units", name="units"),
+            join="override",
         ),
     )
 
@@ -342,6 +364,8 @@ def _map_fields(study: Study) -> None:
                 study.circuit,
                 study.analysed,
                 modes,
+                max_frames=settings.fields.frames,
+                minimum_rate=settings.fields.minimum_rate,
                 null_shifts=settings.fields.null_shifts,
                 seed=settings.seed,
             ),
@@ -350,7 +374,11 @@ def _map_fields(study: Study) -> None:
     study.keep(
         "fields",
         analyses.dynamic_fields(
-            study.circuit, study.analysed, modes=study.result(f"modes_{first}")
+            study.circuit,
+            study.analysed,
+            modes=study.result(f"modes_{first}"),
+            max_frames=settings.fields.frames,
+            minimum_rate=settings.fields.minimum_rate,
         ),
     )
 
