@@ -150,6 +150,10 @@ def evaluating(model: nn.Module, device: torch.device | None = None) -> Iterator
     ------
     torch.nn.Module
         The same model.
+
+    Notes
+    -----
+    Convolutions on a GPU are meanwhile in full single precision.
     """
     training = {name: module.training for name, module in model.named_modules()}
     gradients = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
@@ -159,7 +163,8 @@ def evaluating(model: nn.Module, device: torch.device | None = None) -> Iterator
         model.requires_grad_(False)
         if device is not None and device != home:
             model.to(device)
-        yield model
+        with _full_precision():
+            yield model
     finally:
         if device is not None and device != home:
             model.to(home)
@@ -167,6 +172,17 @@ def evaluating(model: nn.Module, device: torch.device | None = None) -> Iterator
             module.training = training[name]
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(gradients[name])
+
+
+def _full_precision() -> contextlib.AbstractContextManager[None]:
+    """Switch off the shortened mantissas that convolutions on a GPU use by default."""
+    now = torch.backends.cudnn
+    return now.flags(
+        enabled=now.enabled,
+        benchmark=now.benchmark,
+        deterministic=now.deterministic,
+        allow_tf32=False,
+    )
 
 
 def movie_tensor(circuit: Circuit, movie: xr.Dataset) -> Tensor:

@@ -229,17 +229,20 @@ class DensePath:
         lowest : list of torch.Tensor (frame, point, y, x, channel)
             For each target the gradient with respect to the lowest layer's outputs.
         """
-        found: dict[Place, list[Part]] = {}
+        weights = {
+            place: self._weights(states[place[0]], place) for place in places if place[0] in states
+        }
+        found: dict[Place, list[Part]] = {place: [] for place in weights}
         lowest = []
         for target in range(gradients.shape[2]):
             slope = (gradients[:, :, target] @ self.readout.flatten(1)).unflatten(
                 2, self.readout.shape[1:]
             )
             for number in sorted(states, reverse=True):
-                for place in ((number, False), (number, True)):
-                    if place in places:
-                        part = self._contribution(states[number], slope, place, keep)
-                        found.setdefault(place, []).append(part)
+                channels = self.layers[number].shape[0]
+                for place in weights.keys() & {(number, False), (number, True)}:
+                    units = channels_first((slope * weights[place]).sum(dim=1), channels)
+                    found[place].append(Part.of(units[:, None], keep))
                 if number > min(states):
                     slope = self.pull(number, slope * states[number].slopes)
             lowest.append(slope)
@@ -252,14 +255,12 @@ class DensePath:
         pulled = layer.transposed(scaled.flatten(0, 1), below.shape)
         return channels_last(pulled.unflatten(0, slope.shape[:2]), self.channels(number - 1))
 
-    def _contribution(self, state: State, slope: Tensor, place: Place, keep: bool) -> Part:
-        """Return the part (frame, 1, ...) of one target at one place."""
+    def _weights(self, state: State, place: Place) -> Tensor:
+        """Return what the gradient at a layer's outputs is multiplied with at each point."""
         after = place[1] or self.quadrature.chords
         values = state.outputs if after else state.inputs
         changes = torch.matmul(self.matrix, values.flatten(2)).view_as(values)
-        product = slope * changes if after else slope * state.slopes * changes
-        units = channels_first(product.sum(dim=1), self.layers[place[0]].shape[0])
-        return Part.of(units[:, None], keep)
+        return changes if after else state.slopes * changes
 
     def end_gradients(self, bare: Tensor, gradients: Tensor) -> dict[Place, Tensor]:
         """Return the gradients at the end of the path, at all places.

@@ -29,7 +29,7 @@ __all__ = ["MoviePath"]
 _log = logging.getLogger(__name__)
 Array = npt.NDArray[Any]
 _FFT_FRAMES = 256
-_WORKING_BYTES = 64e6
+_WORKING_BYTES = {True: 64e6, False: 1e9}  # near the processor's caches; on a GPU
 
 
 class _Engine(Protocol):
@@ -180,7 +180,8 @@ class MoviePath:
             As from `GenericPath.run`.
         """
         if batch is None:
-            batch = int(max(1, min(64, _WORKING_BYTES // self.engine.bytes_per_frame)))
+            room = _WORKING_BYTES[self.device.type == "cpu"]
+            batch = int(max(1, min(128, room // self.engine.bytes_per_frame)))
         with torch.no_grad():
             parts = [self._frames(bare) for bare in self._bare(movie, start, stop, batch)]
         return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
