@@ -262,7 +262,8 @@ def fields(
     *,
     out: Annotated[Path, Parameter(help="The result (.zarr or .nc).")],
     modes: Annotated[Path | None, Parameter(help="Modes of the same movie.")] = None,
-    layer: Annotated[str, Parameter(help="Any layer of the model.")] = "conv1",
+    minimum_rate: Annotated[float, Parameter(help="Leave out frames below this rate, Hz.")] = 1.0,
+    frames: Annotated[int, Parameter(help="At most this many frames.")] = 400,
     overwrite: Overwrite = False,
 ) -> None:
     """Compute dynamic receptive fields and, with modes, their mean for each mode."""
@@ -271,9 +272,12 @@ def fields(
     from retinacodec.models import load_model
     from retinacodec.store import open_result
 
-    circuit = Circuit(load_model(model), [layer])
+    circuit = Circuit(load_model(model), [])
     found = None if modes is None else open_result(modes)
-    _write(dynamic_fields(circuit, _read_movie(movie), modes=found), out, overwrite)
+    result = dynamic_fields(
+        circuit, _read_movie(movie), modes=found, max_frames=frames, minimum_rate=minimum_rate
+    )
+    _write(result, out, overwrite)
 
 
 @app.command

@@ -136,10 +136,10 @@ def contributions(
             run(contrast, start, min(start + step, len(windows)))
             for start in track(starts, "contributions", enabled=progress)
         ]
-    tree = _assemble(circuit, movie, labels, parts)
+    tree = _assemble(circuit, movie, labels, getattr(target, "units", ""), parts)
     tree.attrs.update(_provenance(circuit, movie, target, rule, where))
     tree.attrs["path"] = "generic" if short is None else "movie"
-    _summarise(tree)
+    _summarise(tree, level=logging.INFO if progress else logging.DEBUG)
     return check_contributions(tree)
 
 
@@ -161,6 +161,7 @@ def _assemble(
     circuit: Circuit,
     movie: xr.Dataset,
     labels: Sequence[str] | None,
+    units: str,
     parts: Sequence[dict[str, Array]],
 ) -> xr.DataTree:
     """Put the batches together into a tree with one node a layer."""
@@ -169,8 +170,9 @@ def _assemble(
     axes = (circuit.sample,) if single else (circuit.sample, "target")
 
     def variable(key: str, *dims: str, name: str = "") -> tuple[Any, ...]:
-        values = whole[key]
-        return ((*axes, *dims), values[:, 0] if single else values, {"long_name": name or key})
+        values = whole[key][:, 0] if single else whole[key]
+        said = {"long_name": name or key} | ({"units": units} if units and name else {})
+        return ((*axes, *dims), values, said)
 
     root = xr.Dataset(
         {
@@ -199,7 +201,7 @@ def _node(layer: str, whole: dict[str, Array], variable: Any, sample: str) -> xr
         ),
     }
     if f"{layer}/gradient" in whole:
-        data["gradient"] = variable(f"{layer}/gradient", "sign", "channel", name="gradient")
+        data["gradient"] = variable(f"{layer}/gradient", "sign", "channel")
     if f"{layer}/activation" in whole:
         data["activation"] = ((sample, "sign", "channel"), whole[f"{layer}/activation"])
     coords = {"sign": ("sign", np.asarray(SIGNS)), "channel": np.arange(shape[3])}
@@ -228,14 +230,21 @@ def _provenance(
     return attrs
 
 
-def _summarise(tree: xr.DataTree) -> None:
+def _summarise(tree: xr.DataTree, level: int) -> None:
     """Log the share of the target's change that the contributions leave unexplained."""
     values = tree.to_dataset()
     change = np.abs(values["value"].values - values["baseline_value"].values)
-    for name, node in tree.children.items():
-        scale = max(float(np.median(change)), 1e-30)
+    scale = max(float(np.median(change)), 1e-30)
+    for node in tree.children.values():
         residual = node.to_dataset()["residual"].values
-        share = float(np.median(np.abs(residual))) / scale
-        node.attrs["relative_residual"] = share
-        level = logging.WARNING if share > 0.1 else logging.INFO
-        _log.log(level, "%s: median residual %.1e of the change of the target", name, share)
+        node.attrs["relative_residual"] = float(np.median(np.abs(residual))) / scale
+    shares = {name: node.attrs["relative_residual"] for name, node in tree.children.items()}
+    said = ", ".join(f"{name} {share:.0e}" for name, share in shares.items())
+    _log.log(level, "unexplained share of the target (median over frames): %s", said)
+    lost = [name for name, share in shares.items() if share > 0.1]
+    if lost:
+        _log.warning(
+            "contributions at %s leave over a tenth of the target unexplained: the layer is not a "
+            "full cut of the circuit, or the rule needs more steps (Secant needs none)",
+            ", ".join(lost),
+        )

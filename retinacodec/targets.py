@@ -1,17 +1,17 @@
 """Targets: which scalar of the outputs the contributions explain.
 
 A target is any callable from outputs (batch, output) to (batch,) or (batch, target) that
-torch can differentiate. A target that needs more may have three further methods: ``bind``
+torch can differentiate. A target that needs more may have further methods: ``bind``
 (called once with the names of the outputs and a function that returns the outputs of the
 whole movie), ``at`` (called for each batch with the outputs at the end of the path) and
-``labels`` (the names along its own target dimension).
+``labels`` (the names along its own target dimension); and an attribute ``units``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -94,6 +94,7 @@ class Cell:
     """
 
     cell: int | str
+    units: ClassVar[str] = "Hz"
 
     def __call__(self, outputs: Tensor) -> Tensor:
         """Return the rate (batch,) of the cell."""
@@ -116,6 +117,8 @@ class EachCell:
     tensor([[2., 5.]])
     """
 
+    units: ClassVar[str] = "Hz"
+
     def __call__(self, outputs: Tensor) -> Tensor:
         """Return the rates (batch, target)."""
         return outputs
@@ -134,6 +137,8 @@ class Population:
     >>> Population()(torch.tensor([[2.0, 5.0]]))
     tensor([7.])
     """
+
+    units: ClassVar[str] = "Hz"
 
     def __call__(self, outputs: Tensor) -> Tensor:
         """Return the sum (batch,) of the rates."""
@@ -179,6 +184,7 @@ class Surprisal:
     shrinkage: float = 1e-3
     mean: Tensor | None = field(default=None, repr=False, compare=False)
     covariance: Tensor | None = field(default=None, repr=False, compare=False)
+    units: ClassVar[str] = "nat"
 
     def __post_init__(self) -> None:
         if not 0 <= self.shrinkage <= 1:

@@ -137,11 +137,15 @@ def test_contributions_and_modes_and_fields_from_files(capsys, tmp_path, recordi
     code, _, err = call(capsys, "modes", parts, "conv3", "--out", tmp_path / "x.zarr")
     assert code == 2
     assert "there are conv1, conv2" in err
-    code, _, err = call(capsys, "fields", model, recording, "--out", fields, "--modes", modes)
+    words = ["fields", model, recording, "--out", fields, "--modes", modes]
+    code, _, err = call(capsys, *words)
+    assert code == 2
+    assert "no cell fires above 1 Hz" in err
+    code, _, err = call(capsys, *words, "--minimum-rate", 0.1, "--frames", 40)
     assert code == 0, err
     assert "spatial" in rc.open_result(fields)
 
 
 def test_cite_and_doctor(capsys):
     assert "melander2026" in call(capsys, "cite")[1]
-    assert "torch" in json.loads(call(capsys, "doctor")[1])["versions"]
+    assert "torch" in json.loads(call(capsys, "doctor")[1])["packages"]

@@ -68,7 +68,7 @@ def test_secant_is_complete_and_cuts_agree(study):
 def test_provenance_holds_seed_versions_and_times(study):
     record = json.loads((study.folder / "provenance.json").read_text())
     assert record["seed"] == 0
-    assert "torch" in record["versions"]
+    assert "torch" in record["packages"]
     assert set(study.seconds()) >= {"fit", "contributions", "modes", "fields"}
 
 
