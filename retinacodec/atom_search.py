@@ -20,6 +20,7 @@ _SWAP_SHARE = 0.15
 _SWAP_LEAST = 2
 _APART = 0.3
 _STILL = 1e-3
+_TURN = 1e-4
 _COST_ROWS = 2000
 
 
@@ -125,7 +126,7 @@ def prune(
 
 
 def polish(
-    x: Array, atoms: Atoms, *, positive: Array, floor: float, active: int | None, sweeps: int = 3
+    x: Array, atoms: Atoms, *, positive: Array, floor: float, active: int | None, sweeps: int = 15
 ) -> Atoms:
     """Fit atoms to loadings without penalty, which neither shrinks nor tilts them.
 
@@ -139,8 +140,8 @@ def polish(
         Features in which atoms must be at least 0.
     floor, active
         As in `retinacodec.coding.strict_loadings`.
-    sweeps : int, default 3
-        Alternations between loadings and atoms.
+    sweeps : int, default 15
+        Most alternations between loadings and atoms; fewer once no atom turns any more.
 
     Returns
     -------
@@ -149,8 +150,11 @@ def polish(
     """
     atoms = atoms.copy()
     for _ in range(sweeps):
+        before = atoms.copy()
         loadings = strict_loadings(x, atoms, floor=floor, active=active)
         update_atoms(atoms, loadings.T @ loadings, loadings.T @ x, positive, 4)
+        if ((atoms - before) ** 2).sum(axis=1).max() < _TURN:
+            break
     return atoms
 
 

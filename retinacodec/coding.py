@@ -53,6 +53,7 @@ def strict_loadings(
         correlation = x[rows] @ atoms.T
         relax(correlation, gram, np.float32(floor / 2), loadings[rows], 60, np.float32(floor / 1e3))
         _refit(correlation, gram, np.float32(floor), most, loadings[rows])
+        _solve(x[rows], atoms, gram, loadings[rows])
     return loadings
 
 
@@ -126,6 +127,31 @@ def relax(
                         left[i] -= change * gram[j, i]
             if largest <= tolerance:
                 break
+
+
+@compiled
+def _solve(x: Any, atoms: Any, gram: Any, loadings: Any) -> None:
+    """Replace loadings above 0 by exact least squares, in float64, whatever rows stand beside."""
+    for row in range(len(x)):
+        support = np.nonzero(loadings[row] > 0)[0]
+        size = support.size
+        root, value = np.zeros((size, size)), np.zeros(size)
+        for a in range(size):
+            for b in range(a + 1):
+                entry = np.float64(gram[support[a], support[b]])
+                for c in range(b):
+                    entry -= root[a, c] * root[b, c]
+                root[a, b] = entry / root[b, b] if b < a else np.sqrt(max(entry, 1e-6))
+            for f in range(x.shape[1]):
+                value[a] += np.float64(x[row, f]) * atoms[support[a], f]
+            for c in range(a):
+                value[a] -= root[a, c] * value[c]
+            value[a] /= root[a, a]
+        for a in range(size - 1, -1, -1):
+            for c in range(a + 1, size):
+                value[a] -= root[c, a] * value[c]
+            value[a] /= root[a, a]
+            loadings[row, support[a]] = max(value[a], 0.0)
 
 
 @compiled
