@@ -151,15 +151,8 @@ def _spike_triggered(study: Study) -> tuple[Figure, Numbers]:
 
 def _training(study: Study) -> tuple[Figure, Numbers]:
     log = study.result("training")
-    drawing = figure(width_mm=120, height_mm=52)
-    left, right = drawing.subplots(1, 2)
-    epochs = log["epoch"].values + 1
-    for name, label in (("train_loss", "training"), ("validation_loss", "validation")):
-        left.plot(epochs, log[name].values, label=label)
-    left.set(xlabel="Epoch", ylabel="Loss (nats per spike)")
-    left.legend()
-    right.plot(epochs, log["validation_correlation"].values, color=COLOURS.series[1])
-    right.set(xlabel="Epoch", ylabel="Validation correlation")
+    drawing = figure(width_mm=85, height_mm=52)
+    analyses.draw_training(log, drawing.subplots())
     return drawing, {"all": log}
 
 
@@ -227,9 +220,11 @@ _ALL = (
         "target of the contributions. B, firing rate of a cell with its instantaneous receptive "
         "field at two events of like rate (red: more light raises the rate, blue: lowers it); "
         "contributions of the channels of each layer, negative parts above, positive below; "
-        "loadings of the two modes that tell the events apart. C, correlation of each mode's "
-        "loading with each cell's rate; squares mark groups of cells. D, fields of cells when one "
-        "mode is active alone and when it is combined with others, each in its own colour scale.",
+        "loadings of the two modes that tell the events apart, relative to each mode's own strong "
+        "loadings. The events are a picked example, those whose modes and fields differ most; the "
+        "next figure asks whether this holds in general. C, correlation of each mode's loading "
+        "with each cell's rate; bars mark groups of cells. D, fields of cells when one mode is "
+        "active alone and when it is combined with others, each in its own colour scale.",
         ("contributions",),
         _retina,
     ),

@@ -320,9 +320,12 @@ def _match(study: Study) -> None:
     if retina is None:
         return
     traces = retina.interneuron_traces(movie, every=max(retina.size)).isel(y=0, x=0)
-    untrained = type(study.circuit.model).from_config(study.circuit.model.config()).eval()
+    fitted = study.circuit.model
+    if not isinstance(fitted, models.DeepRetina):
+        return
+    untrained = models.DeepRetina.from_config(fitted.config()).eval()
     found = {}
-    for name, model in {"fitted": study.circuit.model, "untrained": untrained}.items():
+    for name, model in {"fitted": fitted, "untrained": untrained}.items():
         for layer in ("norm1", "norm2"):
             units = analyses.channel_activations(
                 Circuit(model, [layer]), movie, device=study.settings.device
@@ -388,9 +391,14 @@ def _draw(study: Study) -> None:
     from retinacodec.study_figures import FIGURES
 
     for name, figure in FIGURES.items():
-        if figure.possible(study):
-            _log.info("figure %s", name)
+        if not figure.possible(study):
+            continue
+        try:
             figure.write(study)
+        except InputError as error:
+            _log.warning("figure %s is left out: %s", name, error)
+        else:
+            _log.info("figure %s", name)
 
 
 def _report(study: Study) -> None:

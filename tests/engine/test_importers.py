@@ -11,12 +11,19 @@ from retinacodec.store import save
 
 FIRST_BITS = "0101 1110 1101 0000 0010 1111 0000 1011"
 # z, lag in frames (0 is the frame on screen at the spike), x, y of the peak of each cell's STA
-PEAKS = [(9.6, 9, 30, 21), (17.9, 10, 31, 20), (-17.8, 7, 31, 20),
-         (-8.2, 8, 33, 25), (-12.3, 10, 33, 25), (9.6, 10, 31, 24)]
+PEAKS = [
+    (9.6, 9, 30, 21),
+    (17.9, 10, 31, 20),
+    (-17.8, 7, 31, 20),
+    (-8.2, 8, 33, 25),
+    (-12.3, 10, 33, 25),
+    (9.6, 10, 31, 24),
+]
 
 
 def reference_ran1(count, seed):
     """Numerical Recipes, as printed: Schrage's division, one draw at a time."""
+
     def step(state):
         quotient = state // 127773
         state = 16807 * (state - quotient * 127773) - 2836 * quotient
@@ -51,15 +58,24 @@ def ret1(tmp_path):
     rng = np.random.default_rng(0)
     with h5py.File(tmp_path / "old.nwb", "w") as file:
         for place, words in {
-            "nwb_version": "1.0.6", "identifier": "test", "session_description": "a session",
-            "session_start_time": "2008-06-06 14:36:28", "general/experimenter": "Ada B Love",
-            "general/lab": "lab", "general/institution": "place", "general/session_id": "7",
+            "nwb_version": "1.0.6",
+            "identifier": "test",
+            "session_description": "a session",
+            "session_start_time": "2008-06-06 14:36:28",
+            "general/experimenter": "Ada B Love",
+            "general/lab": "lab",
+            "general/institution": "place",
+            "general/session_id": "7",
         }.items():
             file[place] = words
         for number, (size, steps) in enumerate((((6, 1), (1, 48)), ((6, 5), (10, 10))), 1):
             movie = file.create_group(f"stimulus/presentation/rec_stim_{number}")
-            movie.attrs.update(dx=steps[0], dy=steps[1], pixel_size=8.3,
-                               description="type = binarywhitenoise; seed = -10000")
+            movie.attrs.update(
+                dx=steps[0],
+                dy=steps[1],
+                pixel_size=8.3,
+                description="type = binarywhitenoise; seed = -10000",
+            )
             movie["dimension"] = size
             movie["timestamps"] = number * 10 + np.arange(200) * 0.0166718062
             movie["data"] = h5py.ExternalLink("stim_lib/movie.h5", "/x")
@@ -81,8 +97,9 @@ def test_an_old_recording_becomes_nwb_2_with_its_movies_drawn_again(ret1, tmp_pa
     assert movie.attrs["pixel_um"] == pytest.approx(83) and movie.attrs["seed"] == -10000
     bars = read_stimulus(out, "rec_stim_1")
     assert bars["contrast"].shape == (200, 1, 6) and bars.attrs["pixel_um"] == pytest.approx(8.3)
-    np.testing.assert_array_equal(bars["contrast"].values.ravel()[:32],
-                                  2.0 * np.array(reference_ran1(32, -10000)) - 1)
+    np.testing.assert_array_equal(
+        bars["contrast"].values.ravel()[:32], 2.0 * np.array(reference_ran1(32, -10000)) - 1
+    )
     cells = read_nwb(out, stimulus="rec_stim_1")
     with h5py.File(ret1) as old, h5py.File(out) as new:
         flips = old["stimulus/presentation/rec_stim_1/timestamps"][()]
@@ -152,20 +169,26 @@ def test_laboratory_arrays_of_floats_need_a_contrast(laboratory, tmp_path):
     np.testing.assert_array_equal(read_stimulus(out)["contrast"], (values / 2).astype(np.float32))
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (lambda file: None, "give pixel_um="),
-    (lambda file: file.move("train/response/binned", "train/response/firing_rate_10ms"),
-     r"train/response holds firing_rate_10ms but no spike counts"),
-    (lambda file: put(file, "train/response/binned", np.zeros((3, 299))), "expected"),
-    (lambda file: put(file, "train/time", np.arange(299.0)), "299 times for 300 frames"),
-    (lambda file: put(file, "train/response/binned", np.full((3, 300), 0.5)), "whole counts"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda file: None, "give pixel_um="),
+        (
+            lambda file: file.move("train/response/binned", "train/response/firing_rate_10ms"),
+            r"train/response holds firing_rate_10ms but no spike counts",
+        ),
+        (lambda file: put(file, "train/response/binned", np.zeros((3, 299))), "expected"),
+        (lambda file: put(file, "train/time", np.arange(299.0)), "299 times for 300 frames"),
+        (lambda file: put(file, "train/response/binned", np.full((3, 300), 0.5)), "whole counts"),
+    ],
+)
 def test_broken_laboratory_files_are_refused(laboratory, tmp_path, change, message):
     with h5py.File(laboratory, "r+") as file:
         change(file)
     with pytest.raises(RecordingError, match=message):
-        import_recording(laboratory, tmp_path / "new.nwb",
-                         pixel_um=None if "pixel_um" in message else 55)
+        import_recording(
+            laboratory, tmp_path / "new.nwb", pixel_um=None if "pixel_um" in message else 55
+        )
     assert not (tmp_path / "new.nwb").exists()
 
 
@@ -197,16 +220,18 @@ def test_every_kind_of_file_is_described_with_the_next_command(ret1, laboratory,
 def test_the_text_names_contents_problems_and_next_step(ret1):
     lines = describe(ret1).text().splitlines()
     assert lines[0] == f"{ret1}: NWB 1 recording (CRCNS ret-1)" and len(lines) == 5
-    assert lines[1] == ("  movie rec_stim_1  200 frames of 6 x 1 pixels, type = binarywhitenoise; "
-                        "seed = -10000")
+    assert lines[1] == (
+        "  movie rec_stim_1  200 frames of 6 x 1 pixels, type = binarywhitenoise; seed = -10000"
+    )
     assert lines[-1].startswith("next: retinacodec import ")
 
 
 @pytest.mark.realdata
 def test_the_mouse_recording_has_its_receptive_fields(data_dir, tmp_path):
     folder = data_dir / "rgc_mouse_ret1"
-    out = import_recording(folder / "20080606_R2.nwb", tmp_path / "mouse.nwb",
-                           stimulus="rec_stim_2")
+    out = import_recording(
+        folder / "20080606_R2.nwb", tmp_path / "mouse.nwb", stimulus="rec_stim_2"
+    )
     cells = read_nwb(out)
     movie = read_stimulus(out, crop=(12, 36, 20, 44))
     stored = np.load(folder / "checkers_64x48_crop_x20-44_y12-36.npz")
@@ -224,12 +249,15 @@ def test_the_mouse_recording_has_its_receptive_fields(data_dir, tmp_path):
 
 
 @pytest.mark.realdata
-@pytest.mark.parametrize(("place", "kind", "problems"), [
-    ("nwb/A8604-211122.nwb", "NWB 2.4.0", ["has no movie"]),
-    ("nwb/2.1.0_imageseries_non_external_format.nwb", "NWB 2.5.0", ["in another file"]),
-    ("rgc_mouse_ret1/20080606_R2.nwb", "NWB 1 recording (CRCNS ret-1)", []),
-    ("movies/mdn_bug.mp4", "film clip", []),
-])
+@pytest.mark.parametrize(
+    ("place", "kind", "problems"),
+    [
+        ("nwb/A8604-211122.nwb", "NWB 2.4.0", ["has no movie"]),
+        ("nwb/2.1.0_imageseries_non_external_format.nwb", "NWB 2.5.0", ["in another file"]),
+        ("rgc_mouse_ret1/20080606_R2.nwb", "NWB 1 recording (CRCNS ret-1)", []),
+        ("movies/mdn_bug.mp4", "film clip", []),
+    ],
+)
 def test_real_files_are_described(data_dir, place, kind, problems):
     found = describe(data_dir / place)
     assert found.kind == kind and len(found.problems) == len(problems)

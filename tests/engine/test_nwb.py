@@ -71,7 +71,8 @@ def test_the_axes_are_what_the_user_says(file):
     upright = read_stimulus(path_of(file), spatial_order="yx", pixel_um=50)
     assert upright["contrast"].shape == data.shape
     np.testing.assert_array_equal(
-        upright["contrast"].transpose("time", "x", "y"), read_stimulus(path_of(file))["contrast"])
+        upright["contrast"].transpose("time", "x", "y"), read_stimulus(path_of(file))["contrast"]
+    )
     with pytest.raises(InputError, match="expected 'xy' or 'yx', got 'rows'"):
         read_stimulus(path_of(file), spatial_order="rows")
 
@@ -208,8 +209,10 @@ def test_repeats_that_start_with_other_pictures_are_no_repeats(file):
 def test_a_stimulus_from_elsewhere_gives_the_flips(file):
     movie = make_stimulus(np.zeros((60, 2, 2)), frame_rate=30, pixel_um=50, name="mine", time=FLIPS)
     add_movie(file, greys())
-    np.testing.assert_array_equal(read_nwb(path_of(file), stimulus=movie)["spike_count"],
-                                  read_nwb(path_of(file))["spike_count"])
+    np.testing.assert_array_equal(
+        read_nwb(path_of(file), stimulus=movie)["spike_count"],
+        read_nwb(path_of(file))["spike_count"],
+    )
 
 
 def test_units_in_a_processing_module_are_found_and_two_tables_need_a_choice(file):
@@ -253,12 +256,15 @@ def test_a_movie_larger_than_the_budget_is_refused_before_it_is_read(file):
         read_stimulus(path_of(file), budget_gb=1e-6)
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"frames": (0, 61)}, "frames 0 to 61 is not inside movie, which has 60"),
-    ({"frames": (5, 5)}, "frames 5 to 5 is not inside"),
-    ({"crop": (0, 6, 0, 8)}, "crop in y 0 to 6 is not inside movie, which has 5"),
-    ({"crop": (0, 5, -1, 8)}, "crop in x -1 to 8 is not inside"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"frames": (0, 61)}, "frames 0 to 61 is not inside movie, which has 60"),
+        ({"frames": (5, 5)}, "frames 5 to 5 is not inside"),
+        ({"crop": (0, 6, 0, 8)}, "crop in y 0 to 6 is not inside movie, which has 5"),
+        ({"crop": (0, 5, -1, 8)}, "crop in x -1 to 8 is not inside"),
+    ],
+)
 def test_a_part_outside_the_movie_is_refused(file, arguments, message):
     add_movie(file, greys())
     with pytest.raises(RecordingError, match=message):
@@ -279,13 +285,16 @@ def test_the_pixel_size_is_asked_for_where_the_file_does_not_say_it(file):
         read_stimulus(path_of(file))
 
 
-@pytest.mark.parametrize(("data", "message"), [
-    (np.full((60, 8, 5), 7, np.uint8), "every pixel of movie is 7"),
-    (np.random.default_rng(0).choice([-1.0, 1.0], (60, 8, 5)), "are no light intensities"),
-    (np.where(np.arange(2400).reshape(60, 8, 5) == 77, np.nan, 1.0), "NaN or infinite"),
-    (np.zeros((60, 8, 5, 2), np.uint8), r"data of shape \(60, 8, 5, 2\)"),
-    (np.zeros((60, 8, 5), "S3"), "expected numbers"),
-])
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (np.full((60, 8, 5), 7, np.uint8), "every pixel of movie is 7"),
+        (np.random.default_rng(0).choice([-1.0, 1.0], (60, 8, 5)), "are no light intensities"),
+        (np.where(np.arange(2400).reshape(60, 8, 5) == 77, np.nan, 1.0), "NaN or infinite"),
+        (np.zeros((60, 8, 5, 2), np.uint8), r"data of shape \(60, 8, 5, 2\)"),
+        (np.zeros((60, 8, 5), "S3"), "expected numbers"),
+    ],
+)
 def test_pixels_without_a_contrast_are_refused(file, data, message):
     add_movie(file, data)
     with pytest.raises(RecordingError, match=message):

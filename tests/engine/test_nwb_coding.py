@@ -15,14 +15,17 @@ def movie_of(values, frames=40):
     return movie
 
 
-@pytest.mark.parametrize(("values", "codes"), [
-    ([-0.35, 0.35], [0, 255]),
-    ([-1, 0, 1], [0, 127, 254]),
-    ([0.25], [128]),
-    ((np.arange(200) - 99.7) / 99.7, list(range(200))),
-    ([0.0, 0.1, 1.0], [0, 25, 250]),
-    ([0.0, 0.13, 1.0], [0, 33, 255]),
-])
+@pytest.mark.parametrize(
+    ("values", "codes"),
+    [
+        ([-0.35, 0.35], [0, 255]),
+        ([-1, 0, 1], [0, 127, 254]),
+        ([0.25], [128]),
+        ((np.arange(200) - 99.7) / 99.7, list(range(200))),
+        ([0.0, 0.1, 1.0], [0, 25, 250]),
+        ([0.0, 0.13, 1.0], [0, 33, 255]),
+    ],
+)
 def test_levels_are_spaced_like_their_contrasts(values, codes):
     movie = movie_of(values)
     levels = find_levels(movie)
@@ -30,8 +33,9 @@ def test_levels_are_spaced_like_their_contrasts(values, codes):
     np.testing.assert_array_equal(levels.table()[levels.encode(movie)], movie)
     slope, offset = levels.line()
     half_a_grey = 0.51 * (max(values) - min(values)) / 255
-    np.testing.assert_allclose(levels.encode(movie) * slope + offset, movie,
-                               atol=max(half_a_grey, 1e-6))
+    np.testing.assert_allclose(
+        levels.encode(movie) * slope + offset, movie, atol=max(half_a_grey, 1e-6)
+    )
 
 
 def test_more_than_256_contrasts_or_too_close_ones_are_kept_as_floats():
@@ -48,8 +52,15 @@ def test_levels_that_first_appear_late_are_found(monkeypatch):
 
 
 def test_a_block_restores_its_stimulus_with_static_variables_and_attributes():
-    movie = make_stimulus(movie_of([-1, 1]), frame_rate=60, pixel_um=7, name="a/b", seed=4,
-                          first_frame=11, parameters={"deep": [1, {"x": None}]})
+    movie = make_stimulus(
+        movie_of([-1, 1]),
+        frame_rate=60,
+        pixel_um=7,
+        name="a/b",
+        seed=4,
+        first_frame=11,
+        parameters={"deep": [1, {"x": None}]},
+    )
     movie["patch"] = ("patch", np.array(["sky", "tree"]), {"units": "1"})
     movie = movie.assign_coords(patch_um=("patch", [1.5, 2.5]))
     movie.attrs["numpy"] = np.float64(0.1)

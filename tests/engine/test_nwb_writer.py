@@ -15,24 +15,41 @@ FLIPS = 12.0 + np.cumsum(RNG.uniform(0.03, 0.036, 90))  # a screen that is not q
 
 
 def noise(frames=120, **changes):
-    settings = {"frame_rate": 30.0, "pixel_um": 50.0, "name": "noise", "seed": 3,
-                "parameters": {"contrast": 0.35, "words": "50 µm"}} | changes
+    settings = {
+        "frame_rate": 30.0,
+        "pixel_um": 50.0,
+        "name": "noise",
+        "seed": 3,
+        "parameters": {"contrast": 0.35, "words": "50 µm"},
+    } | changes
     return make_stimulus(np.random.default_rng(1).choice([-0.35, 0.35], (frames, 7, 9)), **settings)
 
 
 def natural(**changes):
     greys = np.random.default_rng(2).integers(10, 200, (90, 7, 9))
-    settings = {"frame_rate": 30.0, "pixel_um": 12.5, "name": "natural", "time": FLIPS,
-                "origin_um": (3.0, -120.0)} | changes
+    settings = {
+        "frame_rate": 30.0,
+        "pixel_um": 12.5,
+        "name": "natural",
+        "time": FLIPS,
+        "origin_um": (3.0, -120.0),
+    } | changes
     return make_stimulus((greys - 90.3) / 90.3, **settings)
 
 
 def objects(**changes):
     rng = np.random.default_rng(3)
-    settings = {"frame_rate": 60.0, "pixel_um": 20.0, "name": "objects", "first_frame": 77,
-                "truth": {"object_x": (rng.normal(size=100), "um"),
-                          "saccade": (rng.random(100) > 0.8, "1"),
-                          "scene": (rng.integers(0, 5, 100), "1")}} | changes
+    settings = {
+        "frame_rate": 60.0,
+        "pixel_um": 20.0,
+        "name": "objects",
+        "first_frame": 77,
+        "truth": {
+            "object_x": (rng.normal(size=100), "um"),
+            "saccade": (rng.random(100) > 0.8, "1"),
+            "scene": (rng.integers(0, 5, 100), "1"),
+        },
+    } | changes
     movie = make_stimulus(rng.normal(size=(100, 6, 8)), **settings)
     movie["scene"].attrs["files"] = ["one.jpg", "two.jpg"]
     return movie
@@ -42,15 +59,25 @@ def recording(movie, cells=("a", "b", "c"), repeats=None):
     rng = np.random.default_rng(4)
     shape = (movie.sizes["time"], len(cells))
     if repeats is None:
-        return make_recording(rng.poisson(0.8, shape), time=movie["time"], cells=cells,
-                              frame_rate=movie.attrs["frame_rate"])
+        return make_recording(
+            rng.poisson(0.8, shape),
+            time=movie["time"],
+            cells=cells,
+            frame_rate=movie.attrs["frame_rate"],
+        )
     counts = rng.poisson(0.8, (repeats, *shape)).astype(float)
-    return make_recording(counts.mean(0), repeats=counts, time=movie["time"], cells=cells,
-                          frame_rate=movie.attrs["frame_rate"])
+    return make_recording(
+        counts.mean(0),
+        repeats=counts,
+        time=movie["time"],
+        cells=cells,
+        frame_rate=movie.attrs["frame_rate"],
+    )
 
 
-@pytest.mark.parametrize(("make", "dtype"), [
-    (noise, "uint8"), (natural, "uint8"), (objects, "float32")])
+@pytest.mark.parametrize(
+    ("make", "dtype"), [(noise, "uint8"), (natural, "uint8"), (objects, "float32")]
+)
 def test_a_stimulus_comes_back_exactly(tmp_path, make, dtype):
     movie = make()
     path = write_nwb(tmp_path / "movie.nwb", movie)
@@ -142,19 +169,25 @@ def test_the_session_is_written(tmp_path):
 
 
 def broken_counts():
-    return recording(noise()).copy(deep=True).assign(
-        spike_count=lambda dataset: dataset["spike_count"] + 0.5)
+    return (
+        recording(noise())
+        .copy(deep=True)
+        .assign(spike_count=lambda dataset: dataset["spike_count"] + 0.5)
+    )
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (lambda: (noise(), broken_counts()), "only whole counts can be written"),
-    (lambda: (noise(), recording(noise(100))), "100 bins for 120 frames"),
-    (lambda: ([noise(), noise()],), "different names"),
-    (lambda: ([noise(), objects()],), "'objects' starts at 1.28.* before 'noise' ends at 4 s"),
-    (lambda: ([noise(), natural()], recording(noise())), "one recording for each of 2 movies"),
-    (lambda: ([],), "at least one movie"),
-    (lambda: (noise(1),), "at least 2 frames"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (lambda: (noise(), broken_counts()), "only whole counts can be written"),
+        (lambda: (noise(), recording(noise(100))), "100 bins for 120 frames"),
+        (lambda: ([noise(), noise()],), "different names"),
+        (lambda: ([noise(), objects()],), "'objects' starts at 1.28.* before 'noise' ends at 4 s"),
+        (lambda: ([noise(), natural()], recording(noise())), "one recording for each of 2 movies"),
+        (lambda: ([],), "at least one movie"),
+        (lambda: (noise(1),), "at least 2 frames"),
+    ],
+)
 def test_what_cannot_be_written_leaves_nothing_behind(tmp_path, arguments, message):
     with pytest.raises(InputError, match=message):
         write_nwb(tmp_path / "movie.nwb", *arguments())

@@ -77,5 +77,3 @@ def test_wheel_holds_the_checkout_and_one_top_level_name(tmp_path):
     inside = {name.removeprefix("retinacodec/") for name in names if name.endswith(".py")}
     expected = {path.relative_to(ROOT).as_posix().removeprefix("retinacodec/") for path in SOURCES}
     assert inside == expected
-
-

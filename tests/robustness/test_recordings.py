@@ -20,8 +20,9 @@ def good(tmp_path_factory):
     """A valid file of the kind other laboratories write: real flips, no note of this package."""
     rng = np.random.default_rng(0)
     flips = 2.0 + np.cumsum(rng.uniform(0.033, 0.034, 300))
-    movie = make_stimulus(rng.choice([-1, 1], (300, 12, 10)), frame_rate=30, pixel_um=50,
-                          name="noise", time=flips)
+    movie = make_stimulus(
+        rng.choice([-1, 1], (300, 12, 10)), frame_rate=30, pixel_um=50, name="noise", time=flips
+    )
     trains = {str(cell): np.sort(rng.uniform(0, 14, 150)) for cell in range(4)}
     path = write_nwb(tmp_path_factory.mktemp("good") / "good.nwb", movie, spike_times=trains)
     with h5py.File(path, "r+") as file:
@@ -33,12 +34,14 @@ def good(tmp_path_factory):
 @pytest.fixture
 def bad(good, tmp_path):
     """Copy the good file and break the copy."""
+
     def broken(change):
         path = tmp_path / "bad.nwb"
         shutil.copy(good, path)
         with h5py.File(path, "r+") as file:
             change(file)
         return path
+
     return broken
 
 
@@ -55,6 +58,7 @@ def put(place, change):
         del file[place]
         file[place] = change(values)
         file[place].attrs.update(attrs)
+
     return apply
 
 
@@ -63,6 +67,7 @@ def put_at(place, index, value):
         values = values.copy()
         values[index] = value
         return values
+
     return put(place, change)
 
 
@@ -71,6 +76,7 @@ def swap(place, first, second):
         values = values.copy()
         values[[first, second]] = values[[second, first]]
         return values
+
     return put(place, change)
 
 
@@ -78,6 +84,7 @@ def remove(*places):
     def apply(file):
         for place in places:
             del file[place]
+
     return apply
 
 
@@ -87,6 +94,7 @@ def at_rate(rate):
         if rate is not None:
             file[f"{MOVIE}/starting_time"] = 2.0
             file[f"{MOVIE}/starting_time"].attrs["rate"] = rate
+
     return apply
 
 
@@ -104,25 +112,35 @@ def outside_movie(file):
 
 
 SPIKES = [
-    (put_at("units/spike_times_index", 3, 700),
-     "spike_times_index of unit 3 ends at 700, but there are only 600 entries"),
-    (put_at("units/spike_times_index", 3, 500),
-     "spike_times_index ends at 500, but there are 600 entries"),
+    (
+        put_at("units/spike_times_index", 3, 700),
+        "spike_times_index of unit 3 ends at 700, but there are only 600 entries",
+    ),
+    (
+        put_at("units/spike_times_index", 3, 500),
+        "spike_times_index ends at 500, but there are 600 entries",
+    ),
     (swap("units/spike_times_index", 1, 2), "spike_times_index decreases at unit 2"),
     (put("units/spike_times_index", lambda values: values[:3]), r"expected 4 whole numbers"),
     (put("units/spike_times_index", lambda values: values.astype(float)), "of float64, expected 4"),
     (put("units/spike_times_index", lambda values: -values.astype(int)), "decreases at unit 0"),
     (put("units/spike_times_index", lambda values: values[:, None]), r"shape \(4, 1\)"),
     (swap("units/spike_times", 10, 90), "unit 0 has unsorted spike times, the first after spike"),
-    (put_at("units/spike_times", 160, np.nan),
-     "unit 1 has 1 spike times that are NaN or infinite, the first at 10"),
+    (
+        put_at("units/spike_times", 160, np.nan),
+        "unit 1 has 1 spike times that are NaN or infinite, the first at 10",
+    ),
     (put_at("units/spike_times", 450, np.inf), "unit 3 has 1 spike times that are NaN or infinite"),
-    (put("units/spike_times", lambda values: np.round(values * 20000)),
-     r"not in seconds: spikes span .* and the movie .*; samples at about \d+ Hz\? try spike_scale"),
+    (
+        put("units/spike_times", lambda values: np.round(values * 20000)),
+        r"not in seconds: spikes span .* and the movie .*; samples at about \d+ Hz\? try spike_scale",
+    ),
     (put("units/spike_times", lambda values: values * 1000), "milliseconds.* try spike_scale=1e-3"),
     (outside_movie, "no spike falls into the movie: .*; are spikes and flips on different clocks"),
-    (put("units/spike_times", lambda values: values.astype("S8")),
-     r"/units/spike_times holds \|S8, expected seconds"),
+    (
+        put("units/spike_times", lambda values: values.astype("S8")),
+        r"/units/spike_times holds \|S8, expected seconds",
+    ),
     (put_at("units/id", 1, 0), r"unit ids are not unique: \['0'\]"),
     (remove("units"), "no sorted units .*; the file holds 1 OpticalSeries"),
     (voltages_only, "no sorted units .*; its voltage traces are not spike-sorted yet"),
@@ -133,8 +151,10 @@ SPIKES = [
 MOVIES = [
     (remove(MOVIE), "has no movie in /stimulus/presentation; a fit needs the frames"),
     (second_movie, "has 2 movies; choose one with stimulus=: noise, other"),
-    (put(f"{MOVIE}/timestamps", lambda values: values[:-7]),
-     "noise has 293 timestamps for 300 frames"),
+    (
+        put(f"{MOVIE}/timestamps", lambda values: values[:-7]),
+        "noise has 293 timestamps for 300 frames",
+    ),
     (put_at(f"{MOVIE}/timestamps", 12, np.nan), "noise: timestamp 12 is nan"),
     (swap(f"{MOVIE}/timestamps", 40, 41), "timestamps do not increase after frame 40"),
     (put(f"{MOVIE}/timestamps", lambda values: values.repeat(2)[:300]), "do not increase"),
@@ -210,11 +230,14 @@ def index_series(file, index):
     series["indexed_images"] = h5py.SoftLink("/stimulus/templates/pictures")
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (shows_past_the_end, "noise shows picture 3 in frame 2, but there are only 3"),
-    (without_an_order, r"does not say the order of its pictures \(order_of_images\)"),
-    (of_unequal_size, r"have sizes \[\(3, 3\), \(12, 10\)\]"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (shows_past_the_end, "noise shows picture 3 in frame 2, but there are only 3"),
+        (without_an_order, r"does not say the order of its pictures \(order_of_images\)"),
+        (of_unequal_size, r"have sizes \[\(3, 3\), \(12, 10\)\]"),
+    ],
+)
 def test_broken_picture_numbers_are_refused(bad, change, message):
     with pytest.raises(RecordingError, match=message):
         read_stimulus(bad(change), pixel_um=50)
@@ -294,8 +317,9 @@ def pixels_elsewhere(file):
 def raw_storage(file):
     values = file["units/spike_times"][()]
     del file["units/spike_times"]
-    file.create_dataset("units/spike_times", values.shape, "f8",
-                        external=[("/etc/hostname", 0, h5py.h5f.UNLIMITED)])
+    file.create_dataset(
+        "units/spike_times", values.shape, "f8", external=[("/etc/hostname", 0, h5py.h5f.UNLIMITED)]
+    )
 
 
 def virtual(file):
@@ -309,13 +333,16 @@ def huge(file):
     file.create_dataset("acquisition/huge", (1 << 43,), "f4", chunks=(1 << 20,))
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (external_link, r"unsafe: /units/spike_times links to another file \(/etc/other.h5\)"),
-    (pixels_elsewhere, r"unsafe: /stimulus/presentation/noise/data links to another file"),
-    (raw_storage, r"unsafe: /units/spike_times is stored in another file \(/etc/hostname\)"),
-    (virtual, "unsafe: /units/spike_times is put together from other files"),
-    (huge, "unsafe: /acquisition/huge claims 32768.0 GiB and stores nothing"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (external_link, r"unsafe: /units/spike_times links to another file \(/etc/other.h5\)"),
+        (pixels_elsewhere, r"unsafe: /stimulus/presentation/noise/data links to another file"),
+        (raw_storage, r"unsafe: /units/spike_times is stored in another file \(/etc/hostname\)"),
+        (virtual, "unsafe: /units/spike_times is put together from other files"),
+        (huge, "unsafe: /acquisition/huge claims 32768.0 GiB and stores nothing"),
+    ],
+)
 def test_a_file_that_reaches_outside_itself_is_refused(bad, change, message):
     path = bad(change)
     for use in (read_nwb, read_stimulus, describe):
