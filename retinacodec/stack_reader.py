@@ -77,9 +77,11 @@ class _Reader:
         self.run = lambda stimulus: functional_call(self.model, wide, (stimulus,))
         self.sample = (circuit.history or 1, *size)
         self._probes: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
-        self.trace = record(self.run, self.model, circuit.layers, self._zeros(2, self.sample))
+        stimulus = self._zeros(2, self.sample).float()
+        self.trace = record(self.model, self.model, circuit.layers, stimulus)
         self.numbers = [i for i, one in enumerate(self.trace.operations) if one.shape is not None]
         self.groups = _groups([(i, self.trace.operations[i]) for i in self.numbers])
+        self.at_zero = [self._at_zero(position) for position in range(len(self.groups))]
 
     def stack(self) -> Stack:
         layers = tuple(self._layer(position) for position in range(len(self.groups)))
@@ -115,13 +117,20 @@ class _Reader:
             self._probes[entry, stop] = one - zero, zero
         return self._probes[entry, stop]
 
+    def _at_zero(self, position: int) -> Tensor:
+        """Return what a convolution puts out while nothing comes in from below."""
+        source = self.groups[position - 1][1] if position else -1
+        nothing = self._zeros(1, self._shape(source))
+        with torch.no_grad():
+            return self.trace.resume(self.run, source, nothing, self.groups[position][0])[0]
+
     def _layer(self, position: int) -> Layer:
         conv, bend = self.groups[position]
         shape, inputs = self._shape(conv), self._before(conv)
         scale, shift = (v.reshape(shape) for v in self._probe(conv, self._before(bend)))
         source = self.groups[position - 1][1] if position else -1
         step, _ = self._probe(source, inputs)
-        at_zero = self._probe(source, conv)[1]
+        at_zero = self.at_zero[position]
         weight, options = _conv_arguments(self.trace.operations[conv])
         if position == 0:
             if step.shape != self.sample or not bool((step == step[:, :1, :1]).all()):
@@ -183,8 +192,7 @@ class _Reader:
             if conv <= number < bend:
                 scale, shift = (v.reshape(whole) for v in self._probe(conv, number))
                 gain = self._probe(number, self._before(bend))[0].reshape(whole)
-                source = self.groups[position - 1][1] if position else -1
-                shift = shift + scale * self._probe(source, conv)[1]
+                shift = shift + scale * self.at_zero[position]
                 return Tap(position, False, scale.float(), shift.float(), gain.float(), flat)
             following = [c for c, _ in self.groups if c > bend]
             if bend <= number < (following or [self._first_mixing(bend)])[0]:

@@ -3,7 +3,8 @@
 
 A loop over a run of weights that adds to many lanes at once is fast only while the sums stay in
 registers; numba keeps arrays in memory. The loops here are given to it as LLVM vectors, which
-LLVM turns into whatever the processor has.
+LLVM turns into whatever the processor has. Compiled callers that numba keeps on disk do not see
+a change here until their own file changes.
 """
 
 from __future__ import annotations
