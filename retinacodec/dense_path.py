@@ -175,7 +175,9 @@ class DensePath:
         """Return a layer's state for what its nonlinearity sees."""
         layer = self.layers[number]
         outputs = layer.function(inputs)
-        if self.quadrature.chords:
+        if self.quadrature.chords and layer.rectifier:
+            slopes = _rectifier_chords(inputs, outputs)
+        elif self.quadrature.chords:
             rows, values = inputs.flatten(0, 1), outputs.flatten(0, 1)
             slopes = chord_slope(layer.function, rows, values, inputs.shape[1], layer.kinked)
             slopes = slopes.unflatten(0, inputs.shape[:2])
@@ -289,3 +291,13 @@ class DensePath:
             if number:
                 slope = self.pull(number, before.expand(-1, targets, -1, -1, -1))
         return found
+
+
+def _rectifier_chords(inputs: Tensor, outputs: Tensor) -> Tensor:
+    """Return chord slopes of max(z, 0): exactly 1 or 0 but where it opens or closes."""
+    change = inputs.diff(dim=1)
+    slopes = outputs.diff(dim=1).div_(change)
+    still = change == 0
+    if bool(still.any()):
+        slopes = torch.where(still, (inputs[:, 1:] > 0).to(slopes.dtype), slopes)
+    return torch.cat([torch.zeros_like(slopes[:, :1]), slopes], dim=1)
