@@ -104,6 +104,7 @@ def write_figure(
     for path in (pdf, png, *frames):
         check_free(path, overwrite)
     with style():
+        drawing.set_dpi(dpi)  # words are narrower in few dots, and the layout would cut them
         drawing.canvas.draw()
         drawing.set_layout_engine("none")
         with replacing(pdf, overwrite=overwrite) as temporary:

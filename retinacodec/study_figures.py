@@ -75,13 +75,21 @@ def _retina(study: Study) -> tuple[Figure, Numbers]:
     return analyses.retina_figure(panels), analyses.panel_numbers(panels)
 
 
+_SCORES = {
+    "r": "Correlation of rate and spikes",
+    "bits_per_spike": "Information (bits/spike)",
+    "cc_norm": "Share of the noise ceiling",
+}
+
+
 def _comparison(study: Study) -> tuple[Figure, Numbers]:
     comparison = study.result("comparison")
-    metrics = [name for name in ("r", "bits_per_spike", "cc_norm") if name in comparison]
+    metrics = [name for name in _SCORES if name in comparison]
     drawing = figure(width_mm=174, height_mm=62)
     axes = drawing.subplots(1, len(metrics), squeeze=False)[0]
     for letter, metric, ax in zip("ABC", metrics, axes, strict=False):
         analyses.draw_comparison(comparison, ax, metric=metric)
+        ax.set_ylabel(_SCORES[metric])
         panel_letter(ax, letter)
     return drawing, {"all": comparison[metrics]}
 
@@ -191,25 +199,22 @@ def _similarity(study: Study) -> tuple[Figure, Numbers]:
         for label in ax.get_xticklabels():
             label.set(rotation=40, ha="right", rotation_mode="anchor")
         panel_letter(ax, letter)
-        if ax is not axes[0]:
-            ax.set_ylabel("")
-            ax.get_legend().remove()
+        ax.get_legend().remove()
+        ax.set_ylabel("" if ax is not axes[0] else "Difference of cosines")
         names = [name for name in found.data_vars if "null" not in str(name)]
         numbers[layer] = found[names]
+    handles, labels = axes[-1].get_legend_handles_labels()
+    drawing.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
     return drawing, numbers
 
 
 def _interneurons(study: Study) -> tuple[Figure, Numbers]:
-    found = study.result("interneurons").sel(units=["fitted norm1", "fitted norm2"])
-    drawing = figure(width_mm=174, height_mm=62)
-    axes = drawing.subplots(1, 2, sharey=True, sharex=True)
-    for letter, units, ax in zip("AB", found["units"].values.tolist(), axes, strict=True):
-        one = found.sel(units=units, drop=True)
-        potential = [name for name in one["correlation"].dims if name != "type"]
-        analyses.draw_interneuron_matches(one.isel(dict.fromkeys(potential, 0)), ax)
-        ax.set_title(f"Units of {units.removeprefix('fitted ')}")
-        panel_letter(ax, letter)
-    return drawing, {"all": study.result("interneurons").drop_vars("null")}
+    found = study.result("interneurons")
+    shown = found.sel(units=["fitted norm1", "fitted norm2"])
+    shown = shown.assign_coords(units=["layer 1,", "layer 2,"])
+    drawing = figure(width_mm=120, height_mm=75)
+    analyses.draw_interneuron_matches(shown, drawing.subplots())
+    return drawing, {"all": found.drop_vars("null")}
 
 
 _ALL = (
