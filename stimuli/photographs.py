@@ -80,7 +80,7 @@ def read_photograph(path: Path, shape: tuple[int, int]) -> npt.NDArray[np.float3
         raise InputError(f"{path}: grey values must be finite and at least 0")
     height, width = values.shape
     scale = min(height / shape[0], width / shape[1])
-    tall, wide = shape[0] * scale, shape[1] * scale
+    tall, wide = min(shape[0] * scale, height), min(shape[1] * scale, width)
     box = ((width - wide) / 2, (height - tall) / 2, (width + wide) / 2, (height + tall) / 2)
     resized = Image.fromarray(values).resize(shape[::-1], Image.Resampling.BILINEAR, box=box)
     return np.asarray(resized, dtype=np.float32)

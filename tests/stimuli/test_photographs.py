@@ -72,3 +72,10 @@ def test_files_are_sorted_and_hidden_ones_are_not_found(tmp_path):
         (tmp_path / name).touch()
     (tmp_path / "e.png").mkdir()
     assert [path.name for path in find_files(tmp_path, IMAGE_SUFFIXES)] == ["a.jpg", "b.PNG"]
+
+
+@pytest.mark.parametrize("shape", [(113, 127), (107, 107), (91, 53), (333, 331)])
+def test_shapes_that_do_not_divide_the_image_are_no_trouble(tmp_path, grey, shape):
+    path = tmp_path / "odd.png"
+    Image.fromarray(np.uint8(np.resize(grey, (200, 200)))).save(path)
+    assert read_photograph(path, shape).shape == shape
