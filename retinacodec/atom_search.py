@@ -10,7 +10,7 @@ import numpy.typing as npt
 from retinacodec.coding import relaxed_loadings, removal_cost, strict_loadings
 from retinacodec.compiled import compiled
 
-__all__ = ["atom_costs", "polish", "prune", "search_atoms"]
+__all__ = ["atom_costs", "polish", "prune", "repair", "search_atoms"]
 
 Array = npt.NDArray[Any]
 Atoms = npt.NDArray[np.float32]
@@ -20,7 +20,8 @@ _SWAP_SHARE = 0.15
 _SWAP_LEAST = 2
 _APART = 0.3
 _STILL = 1e-3
-_TURN = 1e-4
+_TURN = 1e-6
+_REPAIRS = 5
 _COST_ROWS = 2000
 
 
@@ -63,15 +64,10 @@ def search_atoms(
     """
     atoms = _spread_rows(x, modes, generator)
     loadings = np.zeros((len(x), modes), dtype=np.float32)
-    energy = float(np.vdot(x, x))
     losses: list[float] = []
     calm = 0
     for sweep in range(sweeps):
-        relaxed_loadings(x, atoms, loadings, penalty=penalty, passes=2 if sweep else 5)
-        overlap, moment = loadings.T @ loadings, loadings.T @ x
-        update_atoms(atoms, overlap, moment, positive, 2)
-        gain = 2 * float(np.vdot(moment, atoms)) - float(np.vdot(overlap, atoms @ atoms.T))
-        losses.append(energy - gain + 2 * penalty * float(loadings.sum(dtype=np.float64)))
+        losses.append(_sweep(x, atoms, loadings, positive, penalty, 2 if sweep else 5))
         if sweep % _SWAP_EVERY == _SWAP_EVERY - 1 and sweep < 0.7 * sweeps:
             swapped = _swap(x, atoms, loadings, positive, penalty, generator)
             calm = 0 if swapped else calm + 1
@@ -120,13 +116,46 @@ def prune(
         gone = _apart(order, atoms @ atoms.T, most=1 + excess // 5)
         atoms, least = np.delete(atoms, gone, axis=0), np.delete(least, gone)
         loadings = np.zeros((len(x), len(atoms)), dtype=np.float32)
-        relaxed_loadings(x, atoms, loadings, penalty=penalty, passes=10)
-        update_atoms(atoms, loadings.T @ loadings, loadings.T @ x, positive, 2)
+        _sweep(x, atoms, loadings, positive, penalty, 10)
+    return atoms
+
+
+def repair(
+    x: Array, atoms: Atoms, *, positive: Array, penalty: float, generator: np.random.Generator
+) -> Atoms:
+    """Exchange atoms for what the residual of all rows still holds, as long as that helps.
+
+    Parameters
+    ----------
+    x : ndarray (sample, feature)
+        Rows to decompose, float32; all of them, where the search saw a part.
+    atoms : ndarray (mode, feature)
+        Atoms of unit norm.
+    positive, penalty, generator
+        As in `search_atoms`.
+
+    Returns
+    -------
+    ndarray (mode, feature)
+        As many atoms, at least as good.
+    """
+    atoms = atoms.copy()
+    loadings = np.zeros((len(x), len(atoms)), dtype=np.float32)
+    loss = _sweep(x, atoms, loadings, positive, penalty, 10)
+    for _ in range(_REPAIRS):
+        changed, codes = atoms.copy(), loadings.copy()
+        if not _swap(x, changed, codes, positive, penalty, generator):
+            break
+        for _ in range(4):
+            after = _sweep(x, changed, codes, positive, penalty, 3)
+        if after > (1 - _STILL) * loss:
+            break
+        atoms, loadings, loss = changed, codes, after
     return atoms
 
 
 def polish(
-    x: Array, atoms: Atoms, *, positive: Array, floor: float, active: int | None, sweeps: int = 15
+    x: Array, atoms: Atoms, *, positive: Array, floor: float, active: int | None, sweeps: int = 30
 ) -> Atoms:
     """Fit atoms to loadings without penalty, which neither shrinks nor tilts them.
 
@@ -140,7 +169,7 @@ def polish(
         Features in which atoms must be at least 0.
     floor, active
         As in `retinacodec.coding.strict_loadings`.
-    sweeps : int, default 15
+    sweeps : int, default 30
         Most alternations between loadings and atoms; fewer once no atom turns any more.
 
     Returns
@@ -164,6 +193,17 @@ def atom_costs(x: Array, atoms: Atoms, *, penalty: float) -> npt.NDArray[np.floa
     loadings = np.zeros((len(rows), len(atoms)), dtype=np.float32)
     relaxed_loadings(rows, atoms, loadings, penalty=penalty, passes=40)
     return _costs(rows, atoms, loadings, penalty) * len(x) / len(rows)
+
+
+def _sweep(
+    x: Array, atoms: Atoms, loadings: Array, positive: Array, penalty: float, passes: int
+) -> float:
+    """Improve loadings, then atoms, in place; return the squared error with its penalty."""
+    relaxed_loadings(x, atoms, loadings, penalty=penalty, passes=passes)
+    overlap, moment = loadings.T @ loadings, loadings.T @ x
+    update_atoms(atoms, overlap, moment, positive, 2)
+    gain = 2 * float(np.vdot(moment, atoms)) - float(np.vdot(overlap, atoms @ atoms.T))
+    return float(np.vdot(x, x)) - gain + 2 * penalty * float(loadings.sum(dtype=np.float64))
 
 
 def _costs(rows: Array, atoms: Atoms, loadings: Array, penalty: float) -> Array:
