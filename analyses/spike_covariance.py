@@ -113,11 +113,11 @@ def spike_triggered_covariance(
         f"centres: expected ({counts.shape[1]}, 2), got {middles.shape}",
     )
     problems.raise_as("spike_triggered_covariance")
-    z = peaks["z"] * np.sqrt(averages["effective_spikes"] / averages["spikes"])
-    driven = np.abs(z.values) > peaks.attrs["chance"]
+    driven = _driven(averages, peaks)
+    pixels = movie["contrast"].values
     cells = [
         _one_cell(
-            movie["contrast"].values,
+            pixels,
             _counted(counts[:, cell], history - 1 + latency, frames),
             averages["sta"].values[cell],
             bool(driven[cell]),
@@ -129,6 +129,12 @@ def spike_triggered_covariance(
         for cell in range(counts.shape[1])
     ]
     return _dataset(cells, averages, movie)
+
+
+def _driven(averages: xr.Dataset, peaks: xr.Dataset) -> npt.NDArray[np.bool_]:
+    """Return which cells have an average that stands out of chance."""
+    z = peaks["z"] * np.sqrt(averages["effective_spikes"] / averages["spikes"])
+    return np.asarray(np.abs(z.values) > peaks.attrs["chance"])
 
 
 def draw_eigenvalues(covariances: xr.Dataset, ax: Axes, *, cell: int = 0) -> Axes:

@@ -227,7 +227,7 @@ def _swap(
     residual = x - loadings @ atoms
     np.maximum(residual, 0, out=residual, where=positive)
     fresh = _spread_rows(residual, _SWAP_LEAST + int(np.ceil(_SWAP_SHARE * len(atoms))), generator)
-    reach = np.maximum(residual @ fresh.T, 0)
+    reach = np.maximum(residual @ fresh.T - penalty, 0)
     nearest = reach.argmax(axis=1)
     best = reach[np.arange(len(reach)), nearest].astype(np.float64) ** 2
     gain = np.bincount(nearest, weights=best, minlength=len(fresh))

@@ -93,11 +93,11 @@ def run_study(
     InputError
         If the folder holds another run, or the inputs do not fit.
     """
-    from retinacodec import study_steps
+    from retinacodec import study_inputs, study_steps
 
     study = Study(Path(folder), settings)
     with study.prepared(resume=resume, overwrite=overwrite):
-        study_steps.check_inputs(study)
+        study_inputs.check_inputs(study)
     with study.logging():
         for number, step in enumerate(study_steps.STEPS, start=1):
             words = f"step {number} of {len(study_steps.STEPS)}: {step.title}"
@@ -247,7 +247,7 @@ class Study:
     @cached_property
     def inputs(self) -> Any:
         """The movie, the recording and the split of the study."""
-        from retinacodec.study_steps import load_inputs
+        from retinacodec.study_inputs import load_inputs
 
         return load_inputs(self)
 

@@ -49,7 +49,7 @@ def fit(
     seed: int = 0,
     split: Split | None = None,
     epochs: int = 10,
-    batch: int = 1024,
+    batch: int = 512,
     lr: float = 5e-3,
     weight_decay: float = 1e-2,
     activity_l1: float = 0.0,
@@ -94,7 +94,7 @@ def train(
     seed: int = 0,
     split: Split | None = None,
     epochs: int = 10,
-    batch: int = 1024,
+    batch: int = 512,
     lr: float = 5e-3,
     weight_decay: float = 1e-2,
     activity_l1: float = 0.0,
@@ -119,7 +119,7 @@ def train(
         Response frames of the three sets; `split_blocks` with its defaults if left out.
     epochs : int, default 10
         Passes through the training set.
-    batch : int, default 1024
+    batch : int, default 512
         Responses of an optimiser step.
     lr : float, default 5e-3
         Largest learning rate of the one-cycle schedule.

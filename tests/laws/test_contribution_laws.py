@@ -50,10 +50,16 @@ def circuit():
     return rc.Circuit(retina(), LAYERS)
 
 
+both_paths = pytest.mark.parametrize("fast", [True, False], ids=["movie", "generic"])
+
+
+@both_paths
 @pytest.mark.parametrize("target", TARGETS, ids=repr)
 @pytest.mark.parametrize("rule", RULES, ids=repr)
-def test_contributions_of_a_full_cut_sum_to_the_change_of_the_target(circuit, rule, target):
-    tree = check_contributions(contributions(circuit, noise(), target, rule=rule, progress=False))
+def test_contributions_of_a_full_cut_sum_to_the_change_of_the_target(circuit, rule, target, fast):
+    tree = check_contributions(
+        contributions(circuit, noise(), target, rule=rule, fast=fast, progress=False)
+    )
     change = abs(tree["value"] - tree["baseline_value"])
     limit = 1e-5 if isinstance(rule, rc.Secant) else 0.02
     for layer in LAYERS:
@@ -69,8 +75,9 @@ def test_contributions_of_a_full_cut_sum_to_the_change_of_the_target(circuit, ru
 
 
 @pytest.mark.parametrize("rule", [rc.Secant(4)], ids=repr)
-def test_conv_norm_and_relu_taps_agree_channel_by_channel(circuit, rule):
-    tree = contributions(circuit, noise(), rc.Surprisal(), rule=rule, progress=False)
+@both_paths
+def test_conv_norm_and_relu_taps_agree_channel_by_channel(circuit, rule, fast):
+    tree = contributions(circuit, noise(), rc.Surprisal(), rule=rule, fast=fast, progress=False)
     for triple in (LAYERS[:3], LAYERS[3:]):
         first = tree[triple[0]]["contribution"].values
         for layer in triple[1:]:
@@ -89,9 +96,12 @@ def test_conv_and_norm_taps_agree_for_the_trapezoid_too(circuit):
 
 
 @pytest.mark.parametrize("rule", RULES, ids=repr)
-def test_result_does_not_depend_on_batches(circuit, rule):
+@both_paths
+def test_result_does_not_depend_on_batches(circuit, rule, fast):
     one, many = (
-        contributions(circuit, noise(), rc.EachCell(), rule=rule, batch=size, progress=False)
+        contributions(
+            circuit, noise(), rc.EachCell(), rule=rule, batch=size, fast=fast, progress=False
+        )
         for size in (1, 64)
     )
     for layer in LAYERS:
@@ -127,12 +137,15 @@ def test_error_of_the_trapezoid_falls_with_its_steps(circuit):
     assert errors[0] > 2 * errors[1] > 4 * errors[2]
 
 
-def test_left_rule_is_captums_layer_conductance(circuit):
+@both_paths
+def test_left_rule_is_captums_layer_conductance(circuit, fast):
     captum = pytest.importorskip("captum.attr")
     movie = noise(8)
     windows = circuit.windows(torch.from_numpy(movie["contrast"].values)).contiguous()
     rule = rc.IntegratedGradients(10, "left")
-    ours = contributions(circuit, movie, rc.Cell(2), rule=rule, maps=True, progress=False)
+    ours = contributions(
+        circuit, movie, rc.Cell(2), rule=rule, maps=True, fast=fast, progress=False
+    )
     model = retina()
     for module in (model.relu1, model.relu2):
         module.inplace = False
@@ -143,6 +156,18 @@ def test_left_rule_is_captums_layer_conductance(circuit):
         ).detach()
         mine = ours[layer]["contribution"].sum("sign").values
         np.testing.assert_allclose(mine, theirs.numpy(), atol=1e-5 * float(abs(theirs).max()))
+
+
+@pytest.mark.parametrize("rule", RULES, ids=repr)
+def test_the_fast_path_is_the_generic_path(circuit, rule):
+    trees = [
+        contributions(circuit, noise(), rc.EachCell(), rule=rule, fast=fast, progress=False)
+        for fast in (True, False)
+    ]
+    assert [tree.attrs["path"] for tree in trees] == ["movie", "generic"]
+    for layer in LAYERS:
+        quick, plain = (tree[layer]["contribution"].values for tree in trees)
+        assert np.linalg.norm(quick - plain) < 1e-5 * np.linalg.norm(plain)
 
 
 @pytest.mark.gpu
