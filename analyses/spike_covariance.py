@@ -92,18 +92,7 @@ def spike_triggered_covariance(
         movie, recording, history=history, latency=latency, frames=frames
     )
     shape = history, min(window, movie.sizes["y"]), min(window, movie.sizes["x"])
-    dimensions = int(np.prod(shape))
-    problems = Problems()
-    problems.require(window >= 1, f"window: expected at least 1 pixel, got {window}")
-    problems.require(
-        1 <= components <= dimensions // 2,
-        f"components: expected 1 to {dimensions // 2}, got {components}",
-    )
-    problems.require(
-        dimensions <= _MOST_DIMENSIONS,
-        f"window: {dimensions} dimensions (at most {_MOST_DIMENSIONS}); use a smaller window= or "
-        "history=",
-    )
+    problems = _shape_problems(shape, window, components)
     counts = recording["spike_count"].transpose("time", "cell").values
     peaks = sta_peaks(averages)
     middles = np.column_stack([peaks["row"], peaks["column"]]) if centres is None else centres
@@ -129,6 +118,23 @@ def spike_triggered_covariance(
         for cell in range(counts.shape[1])
     ]
     return _dataset(cells, averages, movie)
+
+
+def _shape_problems(shape: tuple[int, int, int], window: int, components: int) -> Problems:
+    """Collect what is wrong with the size of the covariance."""
+    dimensions = int(np.prod(shape))
+    problems = Problems()
+    problems.require(window >= 1, f"window: expected at least 1 pixel, got {window}")
+    problems.require(
+        1 <= components <= dimensions // 2,
+        f"components: expected 1 to {dimensions // 2}, got {components}",
+    )
+    problems.require(
+        dimensions <= _MOST_DIMENSIONS,
+        f"window: {dimensions} dimensions (at most {_MOST_DIMENSIONS}); use a smaller window= or "
+        "history=",
+    )
+    return problems
 
 
 def _driven(averages: xr.Dataset, peaks: xr.Dataset) -> npt.NDArray[np.bool_]:
