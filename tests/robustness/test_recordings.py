@@ -133,7 +133,7 @@ SPIKES = [
     (put_at("units/spike_times", 450, np.inf), "unit 3 has 1 spike times that are NaN or infinite"),
     (
         put("units/spike_times", lambda values: np.round(values * 20000)),
-        r"not in seconds: spikes span .* and the movie .*; samples at about \d+ Hz\? try spike_scale",
+        r"not in seconds: spikes span .* and the movie .*; samples at about \d+ Hz\? try spike_sc",
     ),
     (put("units/spike_times", lambda values: values * 1000), "milliseconds.* try spike_scale=1e-3"),
     (outside_movie, "no spike falls into the movie: .*; are spikes and flips on different clocks"),
