@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -203,9 +203,10 @@ class DeepRetina(nn.Module):
             Rates, Hz; the first belongs to the window that ends with frame ``history - 1``.
         """
         maps = convolve_movie(movie / self.contrast_scale, self.conv1.weight)
+        runs, maps = maps.shape[:2], maps.flatten(0, 1)
         if self.conv1.bias is not None:
             maps = maps + self.conv1.bias[:, None, None]
-        return self._rates(maps.flatten(0, 1)).unflatten(0, maps.shape[:2])
+        return self._rates(maps, _channels_innermost).unflatten(0, runs)
 
     def initialise(self, movie: Tensor, counts: Tensor) -> None:
         """Point each one-position cell at the peak of its spike-triggered average.
@@ -256,11 +257,12 @@ class DeepRetina(nn.Module):
         options = dict(config)
         return cls(readout=readout_from_config(options.pop("readout")), **options)
 
-    def _rates(self, maps: Tensor) -> Tensor:
+    def _rates(self, maps: Tensor, convolve: Callable[..., Tensor] | None = None) -> Tensor:
         """Go on from the first convolution's output (batch, channel, y, x)."""
         for depth in range(1, self.depth + 1):
             if depth > 1:
-                maps = self.get_submodule(f"conv{depth}")(maps)
+                conv = self.get_submodule(f"conv{depth}")
+                maps = conv(maps) if convolve is None else convolve(conv, maps)
             for kind in ("norm", "noise", "relu"):
                 maps = self.get_submodule(f"{kind}{depth}")(maps)
         drive = self.readout(self.dropout(maps))
@@ -331,6 +333,12 @@ class GaussianNoise(nn.Module):
     def extra_repr(self) -> str:
         """Return the deviation, for the model's repr."""
         return f"deviation={self.deviation}"
+
+
+def _channels_innermost(conv: nn.Module, maps: Tensor) -> Tensor:
+    """Convolve a few maps with large kernels up to four times faster, channels innermost."""
+    out: Tensor = conv(maps.contiguous(memory_format=torch.channels_last))
+    return out.contiguous()
 
 
 def _normalisation(kind: str, channels: int, positions: int) -> nn.Module:
