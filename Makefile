@@ -13,7 +13,7 @@ test: $(VENV)/test.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations 10
 
 bench: $(VENV)/test.ready
 	for file in tests/benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
