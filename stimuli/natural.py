@@ -115,7 +115,7 @@ def natural_movie(
     --------
     >>> movie = natural_movie(seconds=2, seed=0)
     >>> dict(movie.sizes), abs(float(movie.contrast.mean())) < 1e-6
-    ({'time': 120, 'y': 40, 'x': 40}, True)
+    ({'time': 120, 'y': 50, 'x': 50}, True)
     """
     given = dict(locals())
     given |= {"eye": eye or EyeMovements(), "leaves": leaves or _LEAVES}
