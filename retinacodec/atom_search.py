@@ -10,7 +10,7 @@ import numpy.typing as npt
 from retinacodec.coding import relaxed_loadings, removal_cost, strict_loadings
 from retinacodec.compiled import compiled
 
-__all__ = ["atom_costs", "polish", "prune", "repair", "search_atoms"]
+__all__ = ["atom_costs", "lasso_loss", "polish", "prune", "repair", "search_atoms"]
 
 Array = npt.NDArray[Any]
 Atoms = npt.NDArray[np.float32]
@@ -21,7 +21,8 @@ _SWAP_LEAST = 2
 _APART = 0.3
 _STILL = 1e-3
 _TURN = 1e-6
-_REPAIRS = 5
+_REPAIRS = 2
+_CALM = 3
 _COST_ROWS = 2000
 
 
@@ -64,15 +65,16 @@ def search_atoms(
     """
     atoms = _spread_rows(x, modes, generator)
     loadings = np.zeros((len(x), modes), dtype=np.float32)
-    losses: list[float] = []
-    calm = 0
+    least, calm = np.inf, 0
     for sweep in range(sweeps):
-        losses.append(_sweep(x, atoms, loadings, positive, penalty, 2 if sweep else 5))
-        if sweep % _SWAP_EVERY == _SWAP_EVERY - 1 and sweep < 0.7 * sweeps:
-            swapped = _swap(x, atoms, loadings, positive, penalty, generator)
-            calm = 0 if swapped else calm + 1
-        if calm >= 3 and losses[-4] - losses[-1] < _STILL * losses[-1]:
-            break
+        loss = _sweep(x, atoms, loadings, positive, penalty, 2 if sweep else 5)
+        if sweep % _SWAP_EVERY == _SWAP_EVERY - 1:
+            calm = 0 if loss < (1 - _STILL) * least else calm + 1
+            least = min(loss, least)
+            if calm >= _CALM:
+                break
+            if sweep < 0.7 * sweeps:
+                _swap(x, atoms, loadings, positive, penalty, generator)
     return atoms
 
 
@@ -142,15 +144,16 @@ def repair(
     atoms = atoms.copy()
     loadings = np.zeros((len(x), len(atoms)), dtype=np.float32)
     loss = _sweep(x, atoms, loadings, positive, penalty, 10)
-    for _ in range(_REPAIRS):
+    failed = 0
+    while failed < _REPAIRS:
         changed, codes = atoms.copy(), loadings.copy()
         if not _swap(x, changed, codes, positive, penalty, generator):
             break
         for _ in range(4):
             after = _sweep(x, changed, codes, positive, penalty, 3)
-        if after > (1 - _STILL) * loss:
-            break
-        atoms, loadings, loss = changed, codes, after
+        failed += 1
+        if after < (1 - _STILL) * loss:
+            atoms, loadings, loss, failed = changed, codes, after, 0
     return atoms
 
 
@@ -195,6 +198,14 @@ def atom_costs(x: Array, atoms: Atoms, *, penalty: float) -> npt.NDArray[np.floa
     return _costs(rows, atoms, loadings, penalty) * len(x) / len(rows)
 
 
+def lasso_loss(x: Array, atoms: Atoms, *, penalty: float) -> float:
+    """Return the squared error of all rows plus twice the penalty of their loadings."""
+    loadings = np.zeros((len(x), len(atoms)), dtype=np.float32)
+    relaxed_loadings(x, atoms, loadings, penalty=penalty, passes=40)
+    left = float(np.sum((x - loadings @ atoms) ** 2, dtype=np.float64))
+    return left + 2 * penalty * float(loadings.sum(dtype=np.float64))
+
+
 def _sweep(
     x: Array, atoms: Atoms, loadings: Array, positive: Array, penalty: float, passes: int
 ) -> float:
@@ -206,10 +217,13 @@ def _sweep(
     return float(np.vdot(x, x)) - gain + 2 * penalty * float(loadings.sum(dtype=np.float64))
 
 
-def _costs(rows: Array, atoms: Atoms, loadings: Array, penalty: float) -> Array:
-    weight = np.float32(penalty)
-    gram = atoms @ atoms.T
-    return removal_cost(rows @ atoms.T, gram, weight, loadings, 6, np.float32(0.05) * weight)
+def _costs(
+    rows: Array, atoms: Atoms, loadings: Array, penalty: float, limit: float = np.inf
+) -> Array:
+    """Return the removal cost of each atom on these rows, exact up to the limit."""
+    weight, gram = np.float32(penalty), atoms @ atoms.T
+    tolerance = np.float32(0.05) * weight
+    return removal_cost(rows @ atoms.T, gram, weight, loadings, 6, tolerance, limit)
 
 
 def _swap(
@@ -221,16 +235,17 @@ def _swap(
     generator: np.random.Generator,
 ) -> int:
     """Exchange, in place, atoms worth less than a direction of the residual; return how many."""
-    step = max(1, len(x) // _COST_ROWS)
-    rows, used = np.ascontiguousarray(x[::step]), np.ascontiguousarray(loadings[::step])
-    cost = _costs(rows, atoms, used, penalty) * len(x) / len(rows)
     residual = x - loadings @ atoms
     np.maximum(residual, 0, out=residual, where=positive)
     fresh = _spread_rows(residual, _SWAP_LEAST + int(np.ceil(_SWAP_SHARE * len(atoms))), generator)
-    reach = np.maximum(residual @ fresh.T - penalty, 0)
+    reach = np.maximum(residual @ fresh.T, 0)
     nearest = reach.argmax(axis=1)
     best = reach[np.arange(len(reach)), nearest].astype(np.float64) ** 2
     gain = np.bincount(nearest, weights=best, minlength=len(fresh))
+    step = max(1, len(x) // _COST_ROWS)
+    rows, used = np.ascontiguousarray(x[::step]), np.ascontiguousarray(loadings[::step])
+    part = len(rows) / len(x)
+    cost = _costs(rows, atoms, used, penalty, float(gain.max()) * part) / part
     rank = np.argsort(-gain, kind="stable")
     weakest = _apart(np.argsort(cost, kind="stable"), atoms @ atoms.T, most=len(fresh))
     swapped = 0

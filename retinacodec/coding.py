@@ -14,6 +14,7 @@ __all__ = ["relax", "relaxed_loadings", "removal_cost", "strict_loadings"]
 Array = npt.NDArray[Any]
 
 _CHUNK_VALUES = 2**24
+_DEPENDENT = 1e-3
 
 
 def strict_loadings(
@@ -131,17 +132,22 @@ def relax(
 
 @compiled
 def _solve(x: Any, atoms: Any, gram: Any, loadings: Any) -> None:
-    """Replace loadings above 0 by exact least squares, in float64, whatever rows stand beside."""
+    """Replace loadings above 0 by exact least squares, in float64, whatever rows stand beside.
+
+    Rows whose atoms depend on each other, so that there is no one solution, stay as they are.
+    """
     for row in range(len(x)):
         support = np.nonzero(loadings[row] > 0)[0]
         size = support.size
         root, value = np.zeros((size, size)), np.zeros(size)
+        sound = True
         for a in range(size):
             for b in range(a + 1):
                 entry = np.float64(gram[support[a], support[b]])
                 for c in range(b):
                     entry -= root[a, c] * root[b, c]
-                root[a, b] = entry / root[b, b] if b < a else np.sqrt(max(entry, 1e-6))
+                root[a, b] = entry / root[b, b] if b < a else np.sqrt(max(entry, _DEPENDENT))
+                sound &= b < a or entry > _DEPENDENT
             for f in range(x.shape[1]):
                 value[a] += np.float64(x[row, f]) * atoms[support[a], f]
             for c in range(a):
@@ -151,7 +157,10 @@ def _solve(x: Any, atoms: Any, gram: Any, loadings: Any) -> None:
             for c in range(a + 1, size):
                 value[a] -= root[c, a] * value[c]
             value[a] /= root[a, a]
-            loadings[row, support[a]] = max(value[a], 0.0)
+            sound &= value[a] > 0
+        if sound:
+            for a in range(size):
+                loadings[row, support[a]] = value[a]
 
 
 @compiled
@@ -181,7 +190,13 @@ def _refit(correlation: Any, gram: Any, floor: Any, most: Any, loadings: Any) ->
 
 @compiled
 def removal_cost(
-    correlation: Any, gram: Any, penalty: Any, loadings: Any, passes: Any, tolerance: Any
+    correlation: Any,
+    gram: Any,
+    penalty: Any,
+    loadings: Any,
+    passes: Any,
+    tolerance: Any,
+    limit: Any = np.inf,
 ) -> Any:
     """Return how much the lasso's squared error rises when an atom is taken away.
 
@@ -193,6 +208,8 @@ def removal_cost(
         As in `relax`.
     loadings : ndarray (sample, mode)
         Solved loadings; left as they are.
+    limit : float, default inf
+        Costs above it need not be known; summing stops there.
 
     Returns
     -------
@@ -212,7 +229,7 @@ def removal_cost(
                     solved[i] -= loadings[row, j] * gram[j, i]
         for gone in range(modes):
             lost = loadings[row, gone]
-            if lost <= 0:
+            if lost <= 0 or cost[gone] > limit:
                 continue
             for j in range(modes):
                 left[j] = solved[j] + lost * gram[gone, j]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from retinacodec.atom_search import polish, prune, repair, search_atoms
+from retinacodec.atom_search import lasso_loss, polish, prune, repair, search_atoms
 from retinacodec.atoms import Dictionary, Table, prepare
 from retinacodec.coding import strict_loadings
 from retinacodec.dictionary_scores import held_out_rows
@@ -115,9 +115,9 @@ class DirectPursuit:
         Number of random starts whose atoms are pooled.
     agreement : float, default 0.9
         Cosine above which an atom counts as found from another start.
-    worth : float, default 0.015
+    worth : float, default 0.012
         Where the number is chosen, a mode must explain, beyond what the others can, this
-        multiple of an equal share of the energy; ten times as much if not every start found it.
+        multiple of an equal share of the energy; ten times as much if not most starts found it.
     balance : float, default 0
         Rows are divided by their norm to this power while atoms are sought, 0 to 1. Above 0, few
         huge rows (a surprisal grows with the square of the rates) do not decide alone.
@@ -129,8 +129,9 @@ class DirectPursuit:
     From each seed, atoms start at rows that lie far apart; loadings by nonnegative lasso
     alternate with block updates of the atoms, and atoms that the others can replace are
     exchanged for directions of the residual. The atoms of all seeds are pooled, and those that
-    cost least to lose are taken away until the number is reached. Atoms and loadings are then
-    fitted without the penalty.
+    cost least to lose are taken away until the number is reached; the seed with the smallest
+    penalised error is kept if this is no better. Atoms and loadings are then fitted without the
+    penalty.
 
     The number of modes, if not given: sizes 2, 3, 4, 6, 8, 12, ... are tried on contiguous
     blocks. A gain of R2 on the held-out blocks counts if it is more than 0.002 and more than a
@@ -159,7 +160,7 @@ class DirectPursuit:
     sweeps: int = 60
     consensus_seeds: int = 3
     agreement: float = 0.9
-    worth: float = 0.015
+    worth: float = 0.012
     balance: float = 0.0
     gap: int = 40
 
@@ -226,7 +227,7 @@ class DirectPursuit:
             method=repr(self),
             seed=seed,
             coder=coder,
-            agreement=_agreement(atoms, runs),
+            agreement=_cosines(atoms, runs).min(axis=0),
             tried=len(atoms),
             log=log,
         )
@@ -274,17 +275,18 @@ class _Work:
 
     def settle(self, runs: list[Array], size: int) -> Array:
         """Pool the atoms of all starts, keep those that matter, fit them, order them by loading."""
-        pool = _distinct(runs)
+        pool, penalty = _distinct(runs), self.options["penalty"]
         part = self._part(self.x, size, np.random.default_rng(size))
         if self.method.modes is not None:
-            atoms = prune(part, pool, modes=size, **self.options)
-            atoms = repair(self.x, atoms, generator=np.random.default_rng(size), **self.options)
+            pruned = prune(part, pool, modes=size, **self.options)
+            atoms = min([pruned, *runs], key=lambda one: lasso_loss(part, one, penalty=penalty))
         else:
-            agreed = _agreement(pool, runs) > self.method.agreement
+            agreed = np.median(_cosines(pool, runs), axis=0) > self.method.agreement
             if not agreed.any():
-                _log.warning("no atom was found from every seed; the modes are not reliable")
+                _log.warning("no atom was found from most seeds; the modes are not reliable")
             worth = self.method.worth * np.where(agreed, 1, _DOUBT)
             atoms = prune(part, pool, worth=worth, **self.options)
+        atoms = repair(self.x, atoms, generator=np.random.default_rng(size), **self.options)
         limits: dict[str, Any] = {"floor": self.floor, "active": self.method.active}
         atoms = polish(self.x, atoms, positive=self.positive, **limits)
         total = strict_loadings(self.x, atoms, **limits).sum(axis=0, dtype=np.float64)
@@ -342,7 +344,6 @@ def _distinct(runs: list[Array]) -> Array:
     return pool
 
 
-def _agreement(atoms: Array, runs: list[Array]) -> npt.NDArray[np.float64]:
-    """Return, for each atom, the smallest over the starts of its best cosine (mode,)."""
-    best = [(atoms @ run.T).max(axis=1) for run in runs]
-    return np.min(best, axis=0).astype(np.float64)
+def _cosines(atoms: Array, runs: list[Array]) -> npt.NDArray[np.float64]:
+    """Return the best cosine of each atom with an atom of each start (start, mode)."""
+    return np.stack([(atoms @ run.T).max(axis=1) for run in runs]).astype(np.float64)

@@ -89,3 +89,13 @@ def test_removal_cost_is_what_solving_without_the_atom_costs(table):
         x @ atoms.T, atoms @ atoms.T, np.float32(penalty), loadings, 3000, np.float32(1e-7)
     )
     np.testing.assert_allclose(cost, brute, rtol=1e-2, atol=1e-2)
+
+
+def test_more_atoms_than_dimensions_keep_loadings_sane():
+    random = np.random.default_rng(0)
+    atoms = random.standard_normal((24, 8)).astype(np.float32)
+    atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
+    x = random.standard_normal((200, 8)).astype(np.float32)
+    loadings = strict_loadings(x, atoms, floor=0.01)
+    assert ((x - loadings @ atoms) ** 2).sum() < 0.05 * (x**2).sum()
+    assert loadings.max() < 2 * np.linalg.norm(x, axis=1).max()

@@ -97,8 +97,8 @@ def test_same_seed_same_modes_and_no_global_random_state(planted):
 def test_number_of_modes_is_chosen_near_the_truth(planted, modes, seed):
     table = planted(3000, 24, modes, active=2.5, seed=seed)
     found = _fit(table, DirectPursuit(), seed=seed)
-    assert abs(len(found.atoms) - modes) <= 1
-    assert matched_cosine(table.atoms, found.atoms)[: modes - 1].min() > 0.95
+    assert 0 <= len(found.atoms) - modes <= 2
+    assert matched_cosine(table.atoms, found.atoms).min() > 0.95
     tried = found.log["tried_modes"]
     assert int(found.log["chosen"]) in tried.tolist()
     assert (np.diff(tried) > 0).all()
