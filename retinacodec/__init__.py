@@ -29,6 +29,7 @@ _HOMES = {
     "TopK": "targets",
     "DirectPursuit": "dictionaries",
     "PaperSAE": "dictionaries",
+    "Warmup": "dictionaries",
     "fit": "training",
     "train": "training",
     "split_blocks": "recordings",

@@ -147,7 +147,8 @@ def _solve(x: Any, atoms: Any, gram: Any, loadings: Any) -> None:
                 for c in range(b):
                     entry -= root[a, c] * root[b, c]
                 root[a, b] = entry / root[b, b] if b < a else np.sqrt(max(entry, _DEPENDENT))
-                sound &= b < a or entry > _DEPENDENT
+                if b == a and entry <= _DEPENDENT:
+                    sound = False
             for f in range(x.shape[1]):
                 value[a] += np.float64(x[row, f]) * atoms[support[a], f]
             for c in range(a):
@@ -157,7 +158,8 @@ def _solve(x: Any, atoms: Any, gram: Any, loadings: Any) -> None:
             for c in range(a + 1, size):
                 value[a] -= root[c, a] * value[c]
             value[a] /= root[a, a]
-            sound &= value[a] > 0
+            if value[a] <= 0:
+                sound = False
         if sound:
             for a in range(size):
                 loadings[row, support[a]] = value[a]

@@ -100,16 +100,13 @@ _SHRIKUMAR = Reference(
     "inproceedings",
     "pages = {3145--3153}",
 )
-_PATI = Reference(
-    "pati1993",
-    "Pati, Y. C. and Rezaiifar, R. and Krishnaprasad, P. S.",
-    "Orthogonal Matching Pursuit: Recursive Function Approximation with Applications to Wavelet "
-    "Decomposition",
-    1993,
-    "Asilomar Conference on Signals, Systems and Computers",
-    "inproceedings",
-    "pages = {40--44}",
-    "10.1109/ACSSC.1993.342465",
+_MAIRAL = Reference(
+    "mairal2010",
+    "Mairal, Julien and Bach, Francis and Ponce, Jean and Sapiro, Guillermo",
+    "Online Learning for Matrix Factorization and Sparse Coding",
+    2010,
+    "Journal of Machine Learning Research",
+    where="volume = {11}; pages = {19--60}",
 )
 _CICHOCKI = Reference(
     "cichocki2009",
@@ -242,7 +239,7 @@ METHODS: Mapping[str, tuple[Reference, ...]] = {
     "integrated_gradients": (_SUNDARARAJAN, _DHAMDHERE),
     "secant": (_SHRIKUMAR, _SUNDARARAJAN),
     "paper_sae": (_MELANDER,),
-    "direct_pursuit": (_PATI, _CICHOCKI),
+    "direct_pursuit": (_MAIRAL, _CICHOCKI),
     "deep_retina": (_MCINTOSH, _MAHESWARANATHAN),
     "cell_contributions": (_TANAKA,),
     "interneurons": (_MAHESWARANATHAN,),
