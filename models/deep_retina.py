@@ -51,11 +51,13 @@ class DeepRetina(nn.Module):
         Batch normalisation of whole maps, or of each position of each map by itself.
     readout : Readout, default LinearReadout()
         How the last maps become cells: `LinearReadout` or `OnePositionReadout`.
-    noise : float, default 0.05
+    noise : float, default 0.5
         Standard deviation of the Gaussian noise before each rectifier, in units of the
-        normalised maps; in training only.
-    dropout : float, default 0.0
-        Share of the last maps' positions that is silenced at random; in training only.
+        normalised maps; in training only. The published networks have 0.05, which is enough
+        where hours were recorded; twenty minutes of few spikes need more.
+    dropout : float, default 0.5
+        Share of the last maps' positions that is silenced at random; in training only. The
+        published networks have none, and a one-position readout needs none.
     bands : int, optional
         Smooth time courses (the lowest cosines over the window) that the first kernels are made
         of: far fewer weights than frames, where the retina is slower than the movie. Every frame
@@ -117,8 +119,8 @@ class DeepRetina(nn.Module):
         kernels: Sequence[int] = (15, 11),
         norm: str = "channel",
         readout: Readout | None = None,
-        noise: float = 0.05,
-        dropout: float = 0.0,
+        noise: float = 0.5,
+        dropout: float = 0.5,
         bands: int | None = None,
         latency: int = 0,
         seed: int = 0,

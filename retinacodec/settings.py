@@ -80,15 +80,15 @@ class ModelSettings(_Settings):
     readout: Literal["linear", "one_position"] = "linear"
     readout_kernel: int = Field(3, ge=1)
     bands: int | None = Field(None, ge=1)
-    noise: float = Field(0.05, ge=0)
-    dropout: float = Field(0.0, ge=0, lt=1)
+    noise: float = Field(0.5, ge=0)
+    dropout: float = Field(0.5, ge=0, lt=1)
 
 
 class FitSettings(_Settings):
     """How the network is fitted."""
 
     epochs: int = Field(10, ge=1)
-    batch: int = Field(1024, ge=1)
+    batch: int = Field(512, ge=1)
     lr: float = Field(5e-3, gt=0)
     weight_decay: float = Field(1e-2, ge=0)
     patience: int | None = Field(None, ge=1)

@@ -41,6 +41,7 @@ def network(retina, seed):
         channels=(8, 8),
         kernels=(11, 7),
         noise=0.02,
+        dropout=0.0,
         seed=seed,
         cell_names=retina.cell_names,
     )

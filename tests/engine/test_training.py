@@ -65,7 +65,7 @@ def short() -> tuple[xr.Dataset, xr.Dataset]:
 
 
 def _network(**options) -> DeepRetina:
-    options = {"channels": (4,), "kernels": (3,), **options}
+    options = {"channels": (4,), "kernels": (3,), "noise": 0.05, "dropout": 0.0, **options}
     return DeepRetina(2, size=SIZE, history=HISTORY, **options)
 
 

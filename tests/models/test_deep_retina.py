@@ -68,7 +68,14 @@ def test_rates_equal_the_computation_by_hand(norm, channels, kernels):
 @pytest.mark.parametrize("training", [False, True])
 def test_rates_along_a_movie_equal_those_of_its_windows(readout, training):
     model = DeepRetina(
-        2, size=(12, 11), history=6, channels=(3, 3), kernels=(5, 3), readout=readout, noise=0.0
+        2,
+        size=(12, 11),
+        history=6,
+        channels=(3, 3),
+        kernels=(5, 3),
+        readout=readout,
+        noise=0,
+        dropout=0,
     )
     model = _scrambled(model).train(training)
     movie = torch.randn((2, 40, 12, 11), generator=torch.Generator().manual_seed(2))

@@ -66,7 +66,7 @@ def test_the_network_beats_a_fair_baseline(mouse):
         history=HISTORY,
         kernels=(3, 3),
         readout=OnePositionReadout(3),
-        noise=0.5,
+        dropout=0.0,
         bands=8,
     )
     deep = _held_out(train(network, *mouse, progress=False), *mouse)
