@@ -167,8 +167,9 @@ def _table(counts: Any) -> tuple[Array, tuple[str, ...] | None]:
 def _statistics(counts: Array) -> tuple[Array, Array, Array]:
     """Return over repeats (frame, cell): whether recorded, the mean n and the mean log n!."""
     known = ~np.isnan(counts)
-    number: Array = np.maximum(known.sum(axis=0), 1).astype(np.float64)
+    number = np.maximum(np.sum(known, axis=0), 1)
     filled = np.where(known, counts, 0.0)
-    mean: Array = filled.sum(axis=0) / number
-    factorial: Array = np.where(known, gammaln(filled + 1), 0.0).sum(axis=0) / number
-    return known.any(axis=0).astype(np.float64), mean, factorial
+    factorial = np.where(known, gammaln(filled + 1), 0.0)
+    recorded = np.asarray(known.any(axis=0), dtype=np.float64)
+    mean = np.asarray(np.sum(filled, axis=0) / number)
+    return recorded, mean, np.asarray(np.sum(factorial, axis=0) / number)

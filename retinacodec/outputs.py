@@ -151,7 +151,8 @@ def describe_target(target: Any) -> str:
     >>> describe_target(torch.sum)
     'torch.sum'
     """
-    if isinstance(target, torch.nn.Module) or type(target).__repr__ == object.__repr__:
+    bare = getattr(type(target), "__repr__", None) is object.__repr__
+    if bare or isinstance(target, torch.nn.Module):
         return f"{_qualified(type(target))}()"
     if hasattr(target, "__qualname__") or hasattr(target, "__name__"):
         return _qualified(target)
