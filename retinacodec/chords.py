@@ -1,7 +1,7 @@
 """Exact finite-difference factors: what a nonlinear operation passes back on an interval.
 
-All points of a sample's path are consecutive rows of one batch. The factor of row k belongs
-to the interval from row k - 1 to row k; the factor of a path's first row is unused.
+All points of a sample's path lie behind one another in one batch. The factor at a point
+belongs to the interval that ends there; that of a path's first point is unused.
 """
 
 from __future__ import annotations
@@ -11,25 +11,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from retinacodec.path_rows import FIRST, PathRows
 
 __all__ = [
-    "attention",
     "chord",
     "chord_slope",
     "derivative",
     "einsum_product",
-    "layer_norm",
-    "log_softmax",
-    "log_sum_exp",
     "matmul_product",
-    "max_pool",
-    "previous",
     "product",
-    "softmax",
 ]
 
 Function = Callable[[Tensor], Tensor]
+Form = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 _KINK = 1e-5
 
 
@@ -41,12 +36,7 @@ def _small(change: Tensor, values: Tensor, kinked: bool) -> Tensor:
     chord is right, so there the derivative is kept for changes that are all rounding.
     """
     limit = _KINK if kinked else (24 * torch.finfo(values.dtype).eps) ** (1 / 3)
-    return change.abs() < limit * (1 + values.abs())
-
-
-def previous(values: Tensor, points: int) -> Tensor:
-    """Return for each row the row before it on the same path (the last one for the first)."""
-    return values.reshape(-1, points, *values.shape[1:]).roll(1, dims=1).reshape(values.shape)
+    return change.abs() < values.abs().add_(1).mul_(limit)
 
 
 def derivative(function: Function, at: Tensor) -> Tensor:
@@ -57,79 +47,102 @@ def derivative(function: Function, at: Tensor) -> Tensor:
 
 
 def chord_slope(
-    function: Function, values: Tensor, out: Tensor, points: int, kinked: bool
+    function: Function, values: Tensor, out: Tensor, kinked: bool, rows: PathRows = FIRST
 ) -> Tensor:
     """Return the chord slope of an element-wise function on each interval.
 
     Parameters
     ----------
     function : callable
-        Element-wise.
-    values, out : torch.Tensor (rows, ...)
-        Arguments and values of the function, in paths of ``points`` consecutive rows each.
-    points : int
-        Rows of a path.
+        Element-wise; also called on a flat selection of the values.
+    values, out : torch.Tensor (row, ...)
+        Arguments and values of the function, in paths of consecutive points.
     kinked : bool
-        Whether the function is piecewise linear.
+        Whether the slope of the function jumps somewhere.
+    rows : PathRows, default the first dimension
+        Where the points lie.
 
     Returns
     -------
-    torch.Tensor (rows, ...)
+    torch.Tensor (row, ...)
         ``(f(z_k) - f(z_{k-1})) / (z_k - z_{k-1})``, and ``f'`` at the midpoint where the change
-        is tiny; the first row of a path is without meaning.
+        is tiny; zero at the first point of all.
     """
-    before, out_before = previous(values, points), previous(out, points)
-    change = values - before
-    small = _small(change, values, kinked)
-    slope = (out - out_before) / change.masked_fill(small, 1)
-    if bool(small.any()):
-        middle = (values[small] + before[small]) / 2
+    before, after = rows.earlier(values), rows.later(values)
+    change = after - before
+    small = _small(change, after, kinked)
+    slope = (rows.later(out) - rows.earlier(out)).div_(change.masked_fill_(small, 1))
+    if values.is_cuda:
+        slope = torch.where(small, derivative(function, (after + before) / 2), slope)
+    elif bool(small.any()):
+        middle = (after[small] + before[small]) / 2
         slope[small] = derivative(function, middle).to(slope.dtype)
-    return slope
+    return rows.whole(slope, values)
 
 
 class _Chord(torch.autograd.Function):
     """An element-wise function that passes gradients with its chord slope."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, function: Function, points: int, kinked: bool) -> Tensor:
+    def forward(
+        ctx: Any,
+        values: Tensor,
+        function: Function,
+        form: Form | None,
+        rows: PathRows,
+        inplace: bool,
+    ) -> Tensor:
         out = function(values)
-        slope = chord_slope(function, values, out, points, kinked)
+        if form is None:
+            slope = chord_slope(function, values, out, False, rows)
+        else:
+            ends = (rows.earlier(values), rows.later(values), rows.earlier(out), rows.later(out))
+            slope = rows.whole(form(*ends), values)
         ctx.save_for_backward(slope)
+        if inplace:
+            ctx.mark_dirty(values)
+            return values.copy_(out)
         return out
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
         (slope,) = ctx.saved_tensors
-        return gradients[0] * slope, None, None, None
+        return gradients[0] * slope, None, None, None, None
 
 
-def chord(function: Function, values: Tensor, points: int, *, kinked: bool = False) -> Tensor:
+def chord(
+    function: Function,
+    values: Tensor,
+    form: Form | None = None,
+    rows: PathRows = FIRST,
+    *,
+    inplace: bool = False,
+) -> Tensor:
     """Apply an element-wise function whose backward uses the chord of each interval.
 
     Parameters
     ----------
     function : callable
-        Element-wise; also called on a flat selection of the values.
-    values : torch.Tensor (rows, ...)
-        Paths of ``points`` consecutive rows each.
-    points : int
-        Rows of a path.
-    kinked : bool, default False
-        Whether the slope of the function jumps somewhere.
+        Element-wise. Without a closed form it has to be smooth, and is also called on a flat
+        selection of the values.
+    values : torch.Tensor (row, ...)
+        Paths of consecutive points.
+    form : callable, optional
+        The chord slope of the function in closed form, see `retinacodec.slopes`.
+    rows : PathRows, default the first dimension
+        Where the points lie.
+    inplace : bool, default False
+        Write the result into `values`.
 
     Returns
     -------
-    torch.Tensor (rows, ...)
-        Values of the function; slopes are ``(f(z_k) - f(z_{k-1})) / (z_k - z_{k-1})``, and
-        ``f'`` at the midpoint where the change is so small that this is more accurate.
+    torch.Tensor (row, ...)
+        Values of the function; slopes are ``(f(z_k) - f(z_{k-1})) / (z_k - z_{k-1})``.
     """
-    if not values.requires_grad:
-        return function(values)
-    return _Chord.apply(values, function, points, kinked)
+    return _Chord.apply(values, function, form, rows, inplace)
 
 
-class _Bilinear(torch.autograd.Function):
+class _Product(torch.autograd.Function):
     """A bilinear map whose backward uses each factor's mean over the interval."""
 
     @staticmethod
@@ -137,161 +150,92 @@ class _Bilinear(torch.autograd.Function):
         ctx: Any,
         a: Tensor,
         b: Tensor,
-        function: Callable[[Tensor, Tensor], Tensor],
-        points: tuple[int, int],
+        forms: tuple[Callable[..., Tensor], Callable[..., tuple[Tensor | None, Tensor | None]]],
+        rows: tuple[PathRows | None, PathRows | None],
     ) -> Tensor:
-        ctx.function = function
-        mean_a = (a + previous(a, points[0])) / 2 if points[0] else a
-        mean_b = (b + previous(b, points[1])) / 2 if points[1] else b
-        ctx.save_for_backward(mean_a, mean_b)
+        function, ctx.pull = forms
+        means: list[Tensor | None] = [None, None]
+        for number, (factor, place) in enumerate(zip((a, b), rows, strict=True)):
+            if ctx.needs_input_grad[1 - number]:
+                means[number] = factor if place is None else place.mean(factor)
+        ctx.shapes = a.shape, b.shape
+        ctx.save_for_backward(*means)
         return function(a, b)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        mean_a, mean_b = (tensor.detach() for tensor in ctx.saved_tensors)
-        with torch.enable_grad():
-            mean_a, mean_b = mean_a.requires_grad_(), mean_b.requires_grad_()
-            out = ctx.function(mean_a, mean_b)
-        wanted = [
-            tensor
-            for tensor, needed in zip((mean_a, mean_b), ctx.needs_input_grad[:2], strict=True)
-            if needed
+        return (*ctx.pull(gradients[0], *ctx.saved_tensors, *ctx.shapes), None, None)
+
+
+Factors = tuple[Tensor | None, Tensor | None]
+Shapes = tuple[torch.Size, torch.Size]
+
+
+def _pull_product(
+    gradient: Tensor, a: Tensor | None, b: Tensor | None, *shapes: torch.Size
+) -> Factors:
+    """Return the gradients with respect to the factors of an element-wise product."""
+    first = None if b is None else (gradient * b).sum_to_size(shapes[0])
+    return first, None if a is None else (gradient * a).sum_to_size(shapes[1])
+
+
+def _pull_matmul(
+    gradient: Tensor, a: Tensor | None, b: Tensor | None, *shapes: torch.Size
+) -> Factors:
+    """Return the gradients with respect to the factors of a product of matrices."""
+    first = None if b is None else (gradient @ b.mT).sum_to_size(shapes[0])
+    return first, None if a is None else (a.mT @ gradient).sum_to_size(shapes[1])
+
+
+def product(
+    a: Tensor, b: Tensor, rows_a: PathRows | None = FIRST, rows_b: PathRows | None = FIRST
+) -> Tensor:
+    """Multiply element-wise: ``d(ab) = mean(a) db + mean(b) da``.
+
+    Parameters
+    ----------
+    a, b : torch.Tensor (row, ...)
+        Factors, that broadcast.
+    rows_a, rows_b : PathRows or None, default the first dimension
+        Where the points lie in each; None for a factor that is the same along the path.
+    """
+    return _Product.apply(a, b, (torch.mul, _pull_product), (rows_a, rows_b))
+
+
+def matmul_product(
+    a: Tensor, b: Tensor, rows_a: PathRows | None = FIRST, rows_b: PathRows | None = FIRST
+) -> Tensor:
+    """Multiply matrices, of at least two dimensions each, both on the path; see `product`."""
+    return _Product.apply(a, b, (torch.matmul, _pull_matmul), (rows_a, rows_b))
+
+
+def einsum_product(
+    equation: str,
+    a: Tensor,
+    b: Tensor,
+    rows_a: PathRows | None = FIRST,
+    rows_b: PathRows | None = FIRST,
+) -> Tensor:
+    """Contract two tensors by an Einstein sum, both on the path; see `product`."""
+
+    def contract(left: Tensor, right: Tensor) -> Tensor:
+        return torch.einsum(equation, left, right)
+
+    def pull(
+        gradient: Tensor, left: Tensor | None, right: Tensor | None, *shapes: torch.Size
+    ) -> Factors:
+        wanted = (right is not None, left is not None)
+        factors = [
+            gradient.new_zeros(shape) if mean is None else mean.detach()
+            for mean, shape in zip((left, right), shapes, strict=True)
         ]
-        found = iter(torch.autograd.grad(out, wanted, gradients[0]))
-        first = next(found) if ctx.needs_input_grad[0] else None
-        second = next(found) if ctx.needs_input_grad[1] else None
-        return first, second, None, None
+        with torch.enable_grad():
+            asked = [
+                factor.requires_grad_()
+                for factor, want in zip(factors, wanted, strict=True)
+                if want
+            ]
+            found = iter(torch.autograd.grad(contract(*factors), asked, gradient))
+        return (next(found) if wanted[0] else None), (next(found) if wanted[1] else None)
 
-
-def _bilinear(
-    function: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor, points: int
-) -> Tensor:
-    return _Bilinear.apply(a, b, function, (points, points))
-
-
-def product(a: Tensor, b: Tensor, points: int) -> Tensor:
-    """Multiply element-wise, both factors on the path: ``d(ab) = mean(a) db + mean(b) da``."""
-    return _bilinear(torch.mul, a, b, points)
-
-
-def matmul_product(a: Tensor, b: Tensor, points: int) -> Tensor:
-    """Multiply as matrices, both factors on the path."""
-    return _bilinear(torch.matmul, a, b, points)
-
-
-def einsum_product(equation: str, a: Tensor, b: Tensor, points: int) -> Tensor:
-    """Contract two tensors by an Einstein sum, both on the path."""
-    return _bilinear(lambda left, right: torch.einsum(equation, left, right), a, b, points)
-
-
-class _MaxPool(torch.autograd.Function):
-    """Max-pool; the winners before and after share the gradient by where they cross."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, options: dict[str, Any], points: int) -> Tensor:
-        out, after = F.max_pool2d(values, **options, return_indices=True)
-        flat, flat_before = values.flatten(2), previous(values, points).flatten(2)
-        after, before = after.flatten(2), previous(after, points).flatten(2)
-        lead_after = flat.gather(2, after) - flat.gather(2, before)
-        lead_before = flat_before.gather(2, before) - flat_before.gather(2, after)
-        total = lead_after + lead_before
-        share = torch.where(total > 0, lead_after / total.masked_fill(total <= 0, 1), 1.0)
-        ctx.save_for_backward(after, before, share.to(values.dtype))
-        ctx.shape = values.shape
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        after, before, share = ctx.saved_tensors
-        flat = gradients[0].flatten(2)
-        out = flat.new_zeros((*ctx.shape[:2], ctx.shape[2] * ctx.shape[3]))
-        out.scatter_add_(2, after, flat * share).scatter_add_(2, before, flat * (1 - share))
-        return out.view(ctx.shape), None, None
-
-
-def max_pool(values: Tensor, options: dict[str, Any], points: int) -> Tensor:
-    """Max-pool images (rows, channel, y, x) with exact factors on each interval."""
-    if not values.requires_grad:
-        return F.max_pool2d(values, **options)
-    return _MaxPool.apply(values, options, points)
-
-
-class _LogSumExp(torch.autograd.Function):
-    """Log of a sum of powers; each term's factor is a chord of log times a chord of exp."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, dim: int, points: int) -> Tensor:
-        out = values.logsumexp(dim, keepdim=True)
-        before, out_before = previous(values, points), previous(out, points)
-        # A shift shared by the two ends of an interval cancels; with the larger one every
-        # power is at most 1 and no sum of the two is lost, however far apart they are.
-        shift = torch.maximum(values, before).amax(dim, keepdim=True)
-        powers, powers_before = (values - shift).exp(), (before - shift).exp()
-        change = values - before
-        small = _small(change, values, kinked=False)
-        slope = (powers - powers_before) / change.masked_fill(small, 1)
-        slope = torch.where(small, ((values + before) / 2 - shift).exp(), slope)
-        total, total_before = (part.sum(dim, keepdim=True) for part in (powers, powers_before))
-        log_slope = _log_chord(total, total_before, out - out_before)
-        ctx.save_for_backward(slope * log_slope)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (slope,) = ctx.saved_tensors
-        return gradients[0] * slope, None, None
-
-
-def _log_chord(after: Tensor, before: Tensor, log_ratio: Tensor) -> Tensor:
-    """Return ``log(after / before) / (after - before)``, by series where the two are close."""
-    gain = after - before
-    share = gain / (after + before)
-    near = share.abs() < 0.1
-    # log(after / before) = 2 artanh(share), and artanh(s) / s is a short even series.
-    square = torch.where(near, share, 0) ** 2
-    series = 1 + square / 3 + square**2 / 5 + square**3 / 7 + square**4 / 9 + square**5 / 11
-    return torch.where(near, 2 * series / (after + before), log_ratio / gain.masked_fill(near, 1))
-
-
-def log_sum_exp(values: Tensor, dim: int, points: int) -> Tensor:
-    """Return the log of the sum of powers along a dimension, which is kept with size 1."""
-    if not values.requires_grad:
-        return values.logsumexp(dim, keepdim=True)
-    return _LogSumExp.apply(values, dim, points)
-
-
-def log_softmax(values: Tensor, dim: int, points: int) -> Tensor:
-    """Log-softmax: the values less the log of the sum of their powers."""
-    return values - log_sum_exp(values, dim, points)
-
-
-def softmax(values: Tensor, dim: int, points: int) -> Tensor:
-    """Softmax: the chord of exp of the log-softmax."""
-    return chord(torch.exp, log_softmax(values, dim, points), points)
-
-
-def layer_norm(
-    values: Tensor,
-    shape: tuple[int, ...],
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float,
-    points: int,
-) -> Tensor:
-    """Layer norm: centring is linear, variance a product, then chord and product."""
-    dims = tuple(range(-len(shape), 0))
-    centred = values - values.mean(dims, keepdim=True)
-    variance = product(centred, centred, points).mean(dims, keepdim=True)
-    scale = chord(lambda v: (v + eps).rsqrt(), variance, points)
-    out = product(centred, scale.expand_as(centred), points)
-    out = out if weight is None else out * weight
-    return out if bias is None else out + bias
-
-
-def attention(
-    query: Tensor, key: Tensor, value: Tensor, scale: float | None, points: int
-) -> Tensor:
-    """Scaled dot-product attention as products and a softmax, without mask or dropout."""
-    factor = query.shape[-1] ** -0.5 if scale is None else scale
-    scores = matmul_product(query, key.transpose(-1, -2), points) * factor
-    return matmul_product(softmax(scores, -1, points), value, points)
+    return _Product.apply(a, b, (contract, pull), (rows_a, rows_b))

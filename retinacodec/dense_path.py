@@ -179,7 +179,7 @@ class DensePath:
             slopes = _rectifier_chords(inputs, outputs)
         elif self.quadrature.chords:
             rows, values = inputs.flatten(0, 1), outputs.flatten(0, 1)
-            slopes = chord_slope(layer.function, rows, values, inputs.shape[1], layer.kinked)
+            slopes = chord_slope(layer.function, rows, values, layer.kinked)
             slopes = slopes.unflatten(0, inputs.shape[:2])
         elif layer.rectifier:
             slopes = (inputs > 0).to(inputs.dtype)

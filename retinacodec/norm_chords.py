@@ -1,0 +1,157 @@
+"""Exact finite-difference factors of what divides by a sum: softmax and standardisation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from retinacodec.path_rows import FIRST, PathRows
+from retinacodec.slopes import exponential
+
+__all__ = ["log_softmax", "log_sum_exp", "softmax", "standardise"]
+
+
+def _powers(logs: Tensor, powers: Tensor, rows: PathRows) -> Tensor:
+    """Return the chord slope of exp for log-probabilities and probabilities."""
+    ends = (rows.earlier(logs), rows.later(logs), rows.earlier(powers), rows.later(powers))
+    return rows.whole(exponential(*ends), powers)
+
+
+def _shares(logs: Tensor, dim: int, rows: PathRows) -> Tensor:
+    """Return the factors of the log of a sum of powers; along the dimension they sum to 1."""
+    slopes = _powers(logs, logs.exp(), rows)
+    total = slopes.sum(dim, keepdim=True)
+    total.narrow(rows.dim, 0, rows.inner).fill_(1)
+    return slopes.div_(total)
+
+
+class _Softmax(torch.autograd.Function):
+    """Probabilities; their sum is 1 at both ends, which gives the log of the denominator."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, dim: int, rows: PathRows) -> Tensor:
+        logs = values.log_softmax(dim)
+        out = logs.exp()
+        ctx.dim, ctx.rows = dim, rows
+        ctx.save_for_backward(_powers(logs, out, rows))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (slope,) = ctx.saved_tensors
+        total = slope.sum(ctx.dim, keepdim=True)
+        total.narrow(ctx.rows.dim, 0, ctx.rows.inner).fill_(1)
+        pulled = gradients[0] * slope
+        shared = pulled.sum(ctx.dim, keepdim=True).div_(total)
+        return pulled.sub_(shared * slope), None, None
+
+
+class _LogSoftmax(torch.autograd.Function):
+    """Log-probabilities: the values less the log of the sum of their powers."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, dim: int, rows: PathRows) -> Tensor:
+        logs = values.log_softmax(dim)
+        ctx.dim = dim
+        ctx.save_for_backward(_shares(logs, dim, rows))
+        return logs
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (shares,) = ctx.saved_tensors
+        total = gradients[0].sum(ctx.dim, keepdim=True)
+        return gradients[0] - total * shares, None, None
+
+
+class _LogSumExp(torch.autograd.Function):
+    """Log of a sum of powers."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, dim: int, rows: PathRows) -> Tensor:
+        ctx.save_for_backward(_shares(values.log_softmax(dim), dim, rows))
+        return values.logsumexp(dim, keepdim=True)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (shares,) = ctx.saved_tensors
+        return gradients[0] * shares, None, None
+
+
+def softmax(values: Tensor, dim: int, rows: PathRows = FIRST) -> Tensor:
+    """Return the softmax along a dimension on which no points of a path lie.
+
+    Notes
+    -----
+    With log-probabilities ``u = z - L`` and ``e = (p' - p) / (u' - u)``, the chord of exp,
+    ``dp = e (dz - dL)``. Both ends sum to 1, so ``dL = sum(e dz) / sum(e)``.
+    """
+    return _Softmax.apply(values, dim, rows)
+
+
+def log_softmax(values: Tensor, dim: int, rows: PathRows = FIRST) -> Tensor:
+    """Return the log-softmax along a dimension; see `softmax`."""
+    return _LogSoftmax.apply(values, dim, rows)
+
+
+def log_sum_exp(values: Tensor, dim: int, rows: PathRows = FIRST) -> Tensor:
+    """Return the log of the sum of powers along a dimension, kept with size 1; see `softmax`."""
+    return _LogSumExp.apply(values, dim, rows)
+
+
+class _Standardise(torch.autograd.Function):
+    """Values divided by the root of their mean square."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, values: Tensor, dims: tuple[int, ...], eps: float, centre: bool, rows: PathRows
+    ) -> Tensor:
+        centred = values - values.mean(dims, keepdim=True) if centre else values
+        scale = centred.square().mean(dims, keepdim=True).add_(eps).rsqrt_()
+        before, after = rows.earlier(scale), rows.later(scale)
+        slope = rows.whole(-((before * after) ** 2) / (before + after), scale)
+        ctx.dims, ctx.centre = dims, centre
+        ctx.save_for_backward(rows.mean(centred), rows.mean(scale), slope)
+        return centred * scale
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+        centred, scale, slope = ctx.saved_tensors
+        into_scale = (gradients[0] * centred).mean(ctx.dims, keepdim=True).mul_(slope).mul_(2)
+        pulled = torch.addcmul(gradients[0] * scale, centred, into_scale)
+        if ctx.centre:
+            pulled -= pulled.mean(ctx.dims, keepdim=True)
+        return pulled, None, None, None, None
+
+
+def standardise(
+    values: Tensor,
+    dims: tuple[int, ...],
+    eps: float,
+    rows: PathRows = FIRST,
+    *,
+    centre: bool = True,
+) -> Tensor:
+    """Divide values, less their mean, by the root of their variance over dimensions.
+
+    Parameters
+    ----------
+    values : torch.Tensor (row, ...)
+        Paths of consecutive points.
+    dims : tuple of int
+        What is averaged over; no points of a path lie there.
+    eps : float
+        Added to the variance.
+    rows : PathRows, default the first dimension
+        Where the points lie.
+    centre : bool, default True
+        Take the mean off first.
+
+    Notes
+    -----
+    ``y = c s`` with ``s = (mean(c**2) + eps)**-1/2``: ``dy = mean(s) dc + mean(c) ds``, the
+    means over the two ends, with ``ds = -(s s')**2 / (s + s') d mean(c**2)`` and
+    ``d(c**2) = 2 mean(c) dc``.
+    """
+    return _Standardise.apply(values, dims, eps, centre, rows)
