@@ -12,6 +12,7 @@ import xarray as xr
 from retinacodec.plain_trees import MARK
 
 __all__ = [
+    "chunk_rows",
     "encoding",
     "fault",
     "seal",
@@ -22,7 +23,7 @@ __all__ = [
 _CHUNK_BYTES = 8_000_000
 
 
-def write_zarr(tree: xr.DataTree, path: Path, growing: str | None = None) -> None:
+def write_zarr(tree: xr.DataTree, path: Path) -> None:
     """Write a tree of plain datasets as a new Zarr 3 folder, not yet sealed.
 
     Parameters
@@ -31,11 +32,9 @@ def write_zarr(tree: xr.DataTree, path: Path, growing: str | None = None) -> Non
         As from `to_plain_tree`.
     path : Path
         The folder to be.
-    growing : str, optional
-        Dimension that will grow; chunks along it are as long as they may become.
     """
     tree = tree.map_over_datasets(variable_length_strings)
-    chunks = encoding(tree, lambda chunks: {"chunks": chunks}, kinds="fiubO", growing=growing)
+    chunks = encoding(tree, lambda chunks: {"chunks": chunks}, kinds="fiubO")
     tree.to_zarr(path, zarr_format=3, consolidated=False, encoding=chunks)
 
 
@@ -94,7 +93,6 @@ def encoding(
     tree: xr.DataTree,
     wrap: Callable[[tuple[int, ...]], Any],
     kinds: str = "fiub",
-    growing: str | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Return how each array of each node is cut into chunks along its first dim.
 
@@ -106,8 +104,6 @@ def encoding(
         Makes the encoding of an array from the shape of its chunks.
     kinds : str, default "fiub"
         Kinds of dtypes that are cut.
-    growing : str, optional
-        Dimension whose length does not limit that of a chunk.
 
     Returns
     -------
@@ -116,7 +112,7 @@ def encoding(
     """
     return {
         node.path: {
-            str(name): wrap(_chunks(variable, growing))
+            str(name): wrap(_chunks(variable))
             for name, variable in node.to_dataset(False).variables.items()
             if variable.ndim and variable.size and variable.dtype.kind in kinds
         }
@@ -124,18 +120,26 @@ def encoding(
     }
 
 
-def _rows(variable: xr.Variable) -> int:
-    """Return how many entries of the first dim are a chunk of at most about 8 MB, at least 1."""
+def chunk_rows(variable: xr.Variable) -> int:
+    """Return how many entries of the first dim make a chunk of at most about 8 MB.
+
+    Parameters
+    ----------
+    variable : xarray.Variable
+        Of at least one entry.
+
+    Returns
+    -------
+    int
+        At least 1; may be more than the variable has.
+    """
     row = variable.nbytes / variable.shape[0]
     return int(max(_CHUNK_BYTES // max(row, 1), 1))
 
 
-def _chunks(variable: xr.Variable, growing: str | None) -> tuple[int, ...]:
+def _chunks(variable: xr.Variable) -> tuple[int, ...]:
     """Return the shape of a chunk: a run of the first dim, all of the others."""
-    rows = _rows(variable)
-    if variable.dims[0] != growing:
-        rows = min(rows, variable.shape[0])
-    return (rows, *variable.shape[1:])
+    return (min(chunk_rows(variable), variable.shape[0]), *variable.shape[1:])
 
 
 def _contents(folder: Path) -> tuple[int, int]:

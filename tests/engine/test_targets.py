@@ -86,7 +86,7 @@ def secant_gap(target, points=4):
     return max(gap)
 
 
-@pytest.mark.parametrize("target", SMOOTH, ids=repr)
+@pytest.mark.parametrize("target", [*SMOOTH, *RESELECTED], ids=repr)
 def test_secant_factors_of_a_target_are_exact(target):
     assert secant_gap(target) < 1e-11
 
