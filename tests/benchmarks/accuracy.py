@@ -20,7 +20,7 @@ import retinacodec as rc
 __all__ = [
     "Array",
     "classifier_accuracy",
-    "classifiers",
+    "secant_accuracy",
     "errors",
     "layer_maps",
     "relative",
@@ -149,10 +149,10 @@ def worst_residual(tree: xr.DataTree) -> float:
     return float(max(np.max(np.abs(residual) / change) for residual in nodes))
 
 
-def classifiers(quick: bool) -> None:
+def secant_accuracy(quick: bool) -> None:
     """Print the errors on two trained classifiers; quick: on the smaller one."""
     steps = (1, 2, 5, 10, 20) if quick else (1, 2, 5, 10, 20, 50)
-    small = resnet20(2 if quick else 6)
+    small = resnet20(1 if quick else 3)
     if isinstance(small, str):
         skip("secant_accuracy", small)
         return
@@ -160,7 +160,7 @@ def classifiers(quick: bool) -> None:
     classifier_accuracy(small, asked, 60 if quick else 300, double=True)
     if quick:
         return
-    large = efficientnet_lite0(2)
+    large = efficientnet_lite0(1)
     if isinstance(large, str):
         skip("secant_accuracy", large)
         return

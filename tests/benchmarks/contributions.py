@@ -13,9 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from accuracy import secant_accuracy
 from meter import main, matrix_rate, measure, report
+from resnet_blocks import resnet50_blocks
+from retina_errors import retina_errors
+from scaling import scaling
 from scenes import CELLS, HISTORY, SIDE, jittered_movie, structured_retina
 from torch import Tensor, nn
+from vit import vit_blocks
 
 import retinacodec as rc
 from retinacodec.circuit import Circuit, evaluating
@@ -126,4 +131,15 @@ def retina_surprisal(quick: bool) -> None:
 
 
 if __name__ == "__main__":
-    main({"retina_all_cells": retina_all_cells, "retina_surprisal": retina_surprisal})
+    main(
+        {
+            "retina_all_cells": retina_all_cells,
+            "retina_surprisal": retina_surprisal,
+            "resnet50_blocks": resnet50_blocks,
+            "secant_accuracy": secant_accuracy,
+            "retina_errors": retina_errors,
+            "vit_blocks": vit_blocks,
+            "scaling": scaling,
+        },
+        {"retina_errors": retina_errors},
+    )

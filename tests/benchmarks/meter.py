@@ -113,14 +113,21 @@ def report(
     print(json.dumps(rounded), flush=True)
 
 
-def main(benchmarks: Mapping[str, Callable[[bool], None]]) -> None:
-    """Run the benchmarks that the command line asks for."""
+def main(
+    benchmarks: Mapping[str, Callable[[bool], None]],
+    figures: Mapping[str, Callable[[bool, Path], None]] | None = None,
+) -> None:
+    """Run the benchmarks that the command line asks for, or draw what one of them can draw."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", choices=list(benchmarks), action="append")
     parser.add_argument("--quick", action="store_true", help="small sizes")
+    parser.add_argument("--figure", type=Path, help="draw what was measured to this file")
     chosen = parser.parse_args()
-    for name in chosen.only or benchmarks:
-        benchmarks[name](chosen.quick)
+    for name in chosen.only or (figures if chosen.figure and figures else benchmarks):
+        if chosen.figure and figures and name in figures:
+            figures[name](chosen.quick, chosen.figure)
+        else:
+            benchmarks[name](chosen.quick)
 
 
 def _cpu() -> float:
