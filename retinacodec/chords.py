@@ -21,6 +21,7 @@ __all__ = [
     "einsum_product",
     "matmul_product",
     "product",
+    "rectify",
 ]
 
 Function = Callable[[Tensor], Tensor]
@@ -68,16 +69,23 @@ def chord_slope(
         ``(f(z_k) - f(z_{k-1})) / (z_k - z_{k-1})``, and ``f'`` at the midpoint where the change
         is tiny; zero at the first point of all.
     """
+    return rows.whole(_later_slope(function, values, out, kinked, rows), values.shape)
+
+
+def _later_slope(
+    function: Function, values: Tensor, out: Tensor, kinked: bool, rows: PathRows
+) -> Tensor:
+    """Return the chord slopes of the intervals alone."""
     before, after = rows.earlier(values), rows.later(values)
     change = after - before
     small = _small(change, after, kinked)
     slope = (rows.later(out) - rows.earlier(out)).div_(change.masked_fill_(small, 1))
     if values.is_cuda:
-        slope = torch.where(small, derivative(function, (after + before) / 2), slope)
-    elif bool(small.any()):
+        return torch.where(small, derivative(function, (after + before) / 2), slope)
+    if bool(small.any()):
         middle = (after[small] + before[small]) / 2
         slope[small] = derivative(function, middle).to(slope.dtype)
-    return rows.whole(slope, values)
+    return slope
 
 
 class _Chord(torch.autograd.Function):
@@ -94,10 +102,10 @@ class _Chord(torch.autograd.Function):
     ) -> Tensor:
         out = function(values)
         if form is None:
-            slope = chord_slope(function, values, out, False, rows)
+            slope = _later_slope(function, values, out, False, rows)
         else:
-            ends = (rows.earlier(values), rows.later(values), rows.earlier(out), rows.later(out))
-            slope = rows.whole(form(*ends), values)
+            slope = form(*rows.ends(values), *rows.ends(out))
+        ctx.rows = rows
         ctx.save_for_backward(slope)
         if inplace:
             ctx.mark_dirty(values)
@@ -106,8 +114,39 @@ class _Chord(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
-        (slope,) = ctx.saved_tensors
-        return gradients[0] * slope, None, None, None, None
+        return ctx.rows.scaled(gradients[0], *ctx.saved_tensors), None, None, None, None
+
+
+class _Rectifier(torch.autograd.Function):
+    """The rectifier; a share of each interval lies above zero."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, rows: PathRows, inplace: bool) -> Tensor:
+        size = values.abs()
+        total = rows.earlier(size) + rows.later(size)
+        total.clamp_min_(torch.finfo(values.dtype).tiny)
+        out = values.clamp_min_(0) if inplace else values.clamp_min(0)
+        above = torch.add(rows.earlier(out), rows.later(out), out=rows.later(size))
+        ctx.rows = rows
+        ctx.save_for_backward(torch.div(above, total, out=total))
+        if inplace:
+            ctx.mark_dirty(values)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.rows.scaled(gradients[0], *ctx.saved_tensors), None, None
+
+
+def rectify(values: Tensor, rows: PathRows = FIRST, *, inplace: bool = False) -> Tensor:
+    """Return max(z, 0); the same as `chord`, in fewer passes over memory.
+
+    Notes
+    -----
+    The slope is ``(max(z, 0) + max(z', 0)) / (|z| + |z'|)``: 1 or 0 but where z crosses zero,
+    without any difference of nearly equal numbers.
+    """
+    return _Rectifier.apply(values, rows, inplace)
 
 
 def chord(

@@ -8,23 +8,20 @@ import torch
 from torch import Tensor
 
 from retinacodec.path_rows import FIRST, PathRows
-from retinacodec.slopes import exponential
+from retinacodec.slopes import exponential, in_blocks
 
 __all__ = ["log_softmax", "log_sum_exp", "softmax", "standardise"]
 
 
 def _powers(logs: Tensor, powers: Tensor, rows: PathRows) -> Tensor:
-    """Return the chord slope of exp for log-probabilities and probabilities."""
-    ends = (rows.earlier(logs), rows.later(logs), rows.earlier(powers), rows.later(powers))
-    return rows.whole(exponential(*ends), powers)
+    """Return the chord slopes of exp for log-probabilities and probabilities."""
+    return in_blocks(exponential, *rows.ends(logs), *rows.ends(powers))
 
 
 def _shares(logs: Tensor, dim: int, rows: PathRows) -> Tensor:
     """Return the factors of the log of a sum of powers; along the dimension they sum to 1."""
     slopes = _powers(logs, logs.exp(), rows)
-    total = slopes.sum(dim, keepdim=True)
-    total.narrow(rows.dim, 0, rows.inner).fill_(1)
-    return slopes.div_(total)
+    return slopes.div_(slopes.sum(dim, keepdim=True))
 
 
 class _Softmax(torch.autograd.Function):
@@ -41,11 +38,11 @@ class _Softmax(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (slope,) = ctx.saved_tensors
-        total = slope.sum(ctx.dim, keepdim=True)
-        total.narrow(ctx.rows.dim, 0, ctx.rows.inner).fill_(1)
-        pulled = gradients[0] * slope
-        shared = pulled.sum(ctx.dim, keepdim=True).div_(total)
-        return pulled.sub_(shared * slope), None, None
+        pulled = ctx.rows.scaled(gradients[0], slope)
+        later = ctx.rows.later(pulled)
+        shared = later.sum(ctx.dim, keepdim=True).div_(slope.sum(ctx.dim, keepdim=True))
+        later.addcmul_(shared, slope, value=-1)
+        return pulled, None, None
 
 
 class _LogSoftmax(torch.autograd.Function):
@@ -54,15 +51,14 @@ class _LogSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, dim: int, rows: PathRows) -> Tensor:
         logs = values.log_softmax(dim)
-        ctx.dim = dim
+        ctx.dim, ctx.rows = dim, rows
         ctx.save_for_backward(_shares(logs, dim, rows))
         return logs
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (shares,) = ctx.saved_tensors
-        total = gradients[0].sum(ctx.dim, keepdim=True)
-        return gradients[0] - total * shares, None, None
+        total = gradients[0].sum(ctx.dim, keepdim=True).expand_as(gradients[0])
+        return gradients[0] - ctx.rows.scaled(total, *ctx.saved_tensors), None, None
 
 
 class _LogSumExp(torch.autograd.Function):
@@ -70,13 +66,14 @@ class _LogSumExp(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, dim: int, rows: PathRows) -> Tensor:
+        ctx.rows, ctx.shape = rows, values.shape
         ctx.save_for_backward(_shares(values.log_softmax(dim), dim, rows))
         return values.logsumexp(dim, keepdim=True)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (shares,) = ctx.saved_tensors
-        return gradients[0] * shares, None, None
+        whole = gradients[0].expand(ctx.shape)
+        return ctx.rows.scaled(whole, *ctx.saved_tensors), None, None
 
 
 def softmax(values: Tensor, dim: int, rows: PathRows = FIRST) -> Tensor:
@@ -109,8 +106,8 @@ class _Standardise(torch.autograd.Function):
     ) -> Tensor:
         centred = values - values.mean(dims, keepdim=True) if centre else values
         scale = centred.square().mean(dims, keepdim=True).add_(eps).rsqrt_()
-        before, after = rows.earlier(scale), rows.later(scale)
-        slope = rows.whole(-((before * after) ** 2) / (before + after), scale)
+        before, after = rows.ends(scale)
+        slope = rows.whole(-((before * after) ** 2) / (before + after), scale.shape)
         ctx.dims, ctx.centre = dims, centre
         ctx.save_for_backward(rows.mean(centred), rows.mean(scale), slope)
         return centred * scale

@@ -39,24 +39,29 @@ class PathRows:
         """Return a view of the values at the end of each interval."""
         return values.narrow(self.dim, self.inner, values.shape[self.dim] - self.inner)
 
+    def ends(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Return views of the values at the start and at the end of each interval."""
+        return self.earlier(values), self.later(values)
+
     def mean(self, values: Tensor) -> Tensor:
         """Return each interval's mean, at its end; the first entries are as they were."""
         mean = values.clone()
         self.later(mean).add_(self.earlier(values)).div_(2)
         return mean
 
-    def empty(self, like: Tensor) -> Tensor:
-        """Return an unfilled tensor for one factor an interval, but for zeros at the first."""
-        whole = torch.empty_like(like, memory_format=torch.contiguous_format)
-        whole.narrow(self.dim, 0, self.inner).zero_()
-        return whole
-
-    def whole(self, factors: Tensor, like: Tensor) -> Tensor:
-        """Return the factors of the intervals at their ends, in the shape of the values."""
-        whole = torch.empty(like.shape, dtype=factors.dtype, device=factors.device)
+    def whole(self, factors: Tensor, shape: torch.Size) -> Tensor:
+        """Return what belongs to the intervals at their ends, with zeros before the first."""
+        whole = factors.new_empty(shape)
         whole.narrow(self.dim, 0, self.inner).zero_()
         self.later(whole).copy_(factors)
         return whole
+
+    def scaled(self, gradient: Tensor, factors: Tensor) -> Tensor:
+        """Return a gradient times the factors of the intervals, with zeros before the first."""
+        out = gradient.new_empty(gradient.shape)
+        out.narrow(self.dim, 0, self.inner).zero_()
+        torch.mul(self.later(gradient), factors, out=self.later(out))
+        return out
 
 
 FIRST = PathRows()

@@ -160,7 +160,7 @@ class SecantMode(TorchFunctionMode):
                 _refuse(name, "it changes a tensor in place without gradients")
             lost = lost or (f"{name} without gradients" if live else None)
             live, result = False, operation.plain()
-        if name == "requires_grad" and lost is None:
+        if name == "requires_grad" and operation.inplace and lost is None:
             self._known[result] = _Mark(marks[0][1].rows or FIRST)
             return result
         self._mark(operation, result, marks, lost, live)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from retinacodec import attention_written_out, chords, norm_chords, pooling_chords, written_out
 from retinacodec.path_rows import PathRows
 from retinacodec.secant_operations import STOCHASTIC, plain_function, tensors
-from retinacodec.slopes import SLOPES
+from retinacodec.slopes import SLOPES, in_blocks
 
 __all__ = ["RULES", "Operation"]
 
@@ -94,6 +94,8 @@ def _elementwise(op: Operation) -> Tensor:
     if name == "rrelu" and op.option(3, "training", False):
         op.refuse("it must be in eval mode")
     inplace = op.inplace or op.kwargs.get("inplace") is True or any(v is True for v in rest)
+    if name == "relu":
+        return chords.rectify(values, op.mode.rows(values), inplace=inplace)  # type: ignore[arg-type]
     rest = tuple(value for value in rest if not isinstance(value, bool))
     options = {
         k: v for k, v in op.kwargs.items() if not (k == "input" or v is None or isinstance(v, bool))
@@ -101,6 +103,8 @@ def _elementwise(op: Operation) -> Tensor:
     plain = plain_function(name, op.func, rest, options)
     values = _expanded(op, values, list(tensors((rest, options))))
     form = SLOPES.get(name) and partial(_formed, SLOPES[name], rest, options)
+    if form and not list(tensors((rest, options))):
+        form = partial(in_blocks, form)
     return chords.chord(plain, values, form, op.mode.rows(values), inplace=inplace)  # type: ignore[arg-type]
 
 

@@ -13,9 +13,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["SLOPES", "Slope", "decay", "exponential"]
+__all__ = ["SLOPES", "Slope", "decay", "exponential", "in_blocks"]
 
 Slope = Callable[..., Tensor]
+_BLOCK = 1 << 15
+
+
+def in_blocks(form: Slope, *ends: Tensor) -> Tensor:
+    """Return a slope, computed in pieces that stay in the cache of a processor.
+
+    Parameters
+    ----------
+    form : callable
+        A closed form without arguments that differ from value to value.
+    *ends : torch.Tensor
+        Values before and after, and results there, of one shape.
+    """
+    whole = all(end.is_contiguous() for end in ends)
+    if ends[0].is_cuda or not whole or ends[0].numel() < 2 * _BLOCK:
+        return form(*ends)
+    flat = [end.view(-1) for end in ends]
+    slope = torch.empty_like(flat[-1])
+    for start in range(0, len(slope), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        slope[block] = form(*(end[block] for end in flat))
+    return slope.view(ends[0].shape)
 
 
 def _tiny(values: Tensor) -> float:
@@ -117,16 +139,17 @@ def _celu(a: Tensor, b: Tensor, fa: Tensor, fb: Tensor, alpha: float = 1.0) -> T
 
 
 def _sigmoid(a: Tensor, b: Tensor, fa: Tensor, fb: Tensor) -> Tensor:
-    low, high = torch.minimum(a, b), torch.maximum(a, b)
-    return high.sigmoid() * (-low).sigmoid() * decay(high - low)
+    slope = decay((b - a).abs())
+    return slope.mul_(torch.maximum(fa, fb)).mul_(1 - torch.minimum(fa, fb))
 
 
 def _tanh(a: Tensor, b: Tensor, fa: Tensor, fb: Tensor) -> Tensor:
-    return 4 * _sigmoid(2 * a, 2 * b, fa, fb)
+    slope = decay((b - a).abs().mul_(2))
+    return slope.mul_(1 + torch.maximum(fa, fb)).mul_(1 - torch.minimum(fa, fb))
 
 
 def _tanhshrink(a: Tensor, b: Tensor, fa: Tensor, fb: Tensor) -> Tensor:
-    return 1 - _tanh(a, b, fa, fb)
+    return 1 - _tanh(a, b, a - fa, b - fb)
 
 
 def _softsign(a: Tensor, b: Tensor, fa: Tensor, fb: Tensor) -> Tensor:
@@ -141,8 +164,46 @@ def _rrelu(
     return _leaky(a, b, fa, fb, (lower + upper) / 2)
 
 
+def _gate(z: Tensor, f: Tensor) -> Tensor:
+    """Return f / z of a gated line z g(z): the gate, which is 1/2 at 0."""
+    zero = z == 0
+    return torch.where(zero, 0.5, f / z.masked_fill(zero, 1))
+
+
+def _gated(a: Tensor, b: Tensor, gates: tuple[Tensor, Tensor], slope: Tensor) -> Tensor:
+    """Return the slope of z g(z) from that of g: a product."""
+    return slope.mul_(a + b).add_(gates[0]).add_(gates[1]).div_(2)
+
+
 def _silu(a: Tensor, b: Tensor, fa: Tensor, fb: Tensor) -> Tensor:
-    return (a + b) / 2 * _sigmoid(a, b, fa, fb) + (a.sigmoid() + b.sigmoid()) / 2
+    gates = _gate(a, fa), _gate(b, fb)
+    return _gated(a, b, gates, _sigmoid(a, b, *gates))
+
+
+def _normal(a: Tensor, b: Tensor, pa: Tensor, pb: Tensor) -> Tensor:
+    """Return the slope of the normal distribution function, by a series where a and b are close."""
+    change, middle = b - a, ((a + b) / 2).square()
+    near = change.abs() < 3 * torch.finfo(a.dtype).eps ** (1 / 7)
+    square = change.square().mul_(near)
+    series = 1 + (middle - 1) * square / 24 + (middle**2 - 6 * middle + 3) * square**2 / 1920
+    density = (middle / -2).exp_().mul_(series).div_(math.sqrt(2 * math.pi))
+    return torch.where(near, density, (pb - pa) / change.masked_fill_(near, 1))
+
+
+def _gelu(a: Tensor, b: Tensor, fa: Tensor, fb: Tensor, approximate: str = "none") -> Tensor:
+    gates = _gate(a, fa), _gate(b, fb)
+    if approximate == "none":
+        return _gated(a, b, gates, _normal(a, b, *gates))
+    scale, cubic = math.sqrt(2 / math.pi), 0.044715
+    ends = [scale * (z + cubic * z**3) for z in (a, b)]
+    inner = scale * (1 + cubic * (a * a + a * b + b * b))
+    outer = _tanh(*ends, *(2 * gate - 1 for gate in gates)) / 2
+    return _gated(a, b, gates, outer * inner)
+
+
+def _erf(a: Tensor, b: Tensor, fa: Tensor, fb: Tensor) -> Tensor:
+    root = math.sqrt(2)
+    return 2 * root * _normal(root * a, root * b, (1 + fa) / 2, (1 + fb) / 2)
 
 
 def _logsigmoid(a: Tensor, b: Tensor, fa: Tensor, fb: Tensor) -> Tensor:
@@ -275,6 +336,8 @@ SLOPES: dict[str, Slope] = {
     "softsign": _softsign,
     "rrelu": _rrelu,
     "silu": _silu,
+    "gelu": _gelu,
+    "erf": _erf,
     "logsigmoid": _logsigmoid,
     "softplus": _softplus,
     "log": logarithmic,
