@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from retinacodec.devices import resolve_device
 from retinacodec.errors import InputError, Problems
 from retinacodec.schema import check_stimulus
+from retinacodec.taps import Tap, find_taps
 
 __all__ = ["Circuit", "check_circuit", "evaluating", "predict", "rate_array"]
 
@@ -28,8 +29,10 @@ class Circuit:
     ----------
     model : torch.nn.Module
         Maps (batch, history, y, x) contrast to (batch, cell) rates in Hz; oldest frame first.
-    layers : sequence of str
-        Names of modules of the model whose outputs are the interneurons.
+    layers : sequence of str or Tap
+        Where the interneurons are: names of modules of the model, whose outputs are meant;
+        patterns such as ``"blocks.*"``; or `Tap`, for inputs of modules and attention heads.
+        Afterwards the labels of all layers found, in this order.
     history : int, optional
         Frames of a stimulus window; the model's own ``history`` if left out.
     latency : int, optional
@@ -57,18 +60,16 @@ class Circuit:
     """
 
     model: nn.Module
-    layers: Sequence[str]
+    layers: Sequence[Any]
     history: int | None = None
     latency: int | None = None
     outputs: Sequence[str] | None = field(default=None, repr=False)
     sample: str = "time"
     output: str = "cell"
+    taps: dict[str, Tap] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         problems = Problems()
-        if isinstance(self.layers, str):
-            object.__setattr__(self, "layers", (self.layers,))
-        object.__setattr__(self, "layers", tuple(self.layers))
         history = getattr(self.model, "history", None) if self.history is None else self.history
         latency = getattr(self.model, "latency", 0) if self.latency is None else self.latency
         names = getattr(self.model, "cell_names", None) if self.outputs is None else self.outputs
@@ -80,11 +81,10 @@ class Circuit:
             problems.require(whole, f"history: expected frames > 0, got {history!r}; pass history=")
             fits = isinstance(latency, int) and latency >= 0
             problems.require(fits, f"latency: expected frames >= 0, got {latency!r}")
-        known = [name for name, _ in self.model.named_modules() if name]
-        for layer in self.layers:
-            problems.require(layer in known, _unknown_layer(layer, known))
-        problems.require(len(set(self.layers)) == len(self.layers), "a layer is named twice")
+        taps = find_taps(self.model, self.layers, problems)
         problems.raise_as("circuit")
+        object.__setattr__(self, "taps", taps)
+        object.__setattr__(self, "layers", tuple(taps))
 
     @property
     def first_frame(self) -> int:
@@ -306,12 +306,6 @@ def check_circuit(circuit: Circuit, size: tuple[int, ...], *, seed: int = 0) -> 
         circuit.output_names(first.shape[1])
     problems.raise_as("circuit")
     return circuit
-
-
-def _unknown_layer(layer: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(layer, known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"the model has {', '.join(known[:20])}"
-    return f"no layer {layer!r} in the model; {hint}"
 
 
 def _first_line(error: Exception) -> str:

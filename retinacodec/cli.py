@@ -14,6 +14,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from retinacodec import __version__
 from retinacodec.errors import InputError, RecordingError, RetinacodecError
+from retinacodec.names import RuleName, TargetName
 
 __all__ = ["app", "main"]
 
@@ -201,35 +202,34 @@ def contributions(
     *,
     out: Annotated[Path, Parameter(help="The result (.zarr or .nc).")],
     layers: Annotated[tuple[str, ...], Parameter(help="Layers of the model.")] = ("conv1", "conv2"),
-    target: Literal["surprisal", "population", "each_cell"] = "surprisal",
-    rule: Literal["secant", "trapezoid"] = "secant",
-    steps: Annotated[int, Parameter(help="Steps of the path.")] = 10,
+    target: TargetName = "surprisal",
+    rule: RuleName = "secant",
+    steps: Annotated[int, Parameter(help="Steps of the path, or noisy copies.")] = 10,
+    maps: Annotated[bool, Parameter(help="Keep every position; written while computed.")] = False,
+    budget_gb: Annotated[float, Parameter(help="Working memory, GB.")] = 2.0,
+    dry_run: Annotated[bool, Parameter(help="Say what it would take, and stop.")] = False,
     device: Device = "cpu",
     overwrite: Overwrite = False,
 ) -> None:
     """Compute what every interneuron contributed at every moment."""
-    from retinacodec import models, rules, targets
+    from retinacodec import choices, models
     from retinacodec.circuit import Circuit
     from retinacodec.contribute import contributions as compute
+    from retinacodec.contribute import plan_contributions
 
-    targets_by_name: dict[str, targets.Target] = {
-        "surprisal": targets.Surprisal(),
-        "population": targets.Population(),
-        "each_cell": targets.EachCell(),
-    }
-    rules_by_name: dict[str, rules.Rule] = {
-        "secant": rules.Secant(steps),
-        "trapezoid": rules.IntegratedGradients(steps),
-    }
     circuit = Circuit(models.load_model(model), layers)
-    parts = compute(
-        circuit,
-        _read_movie(movie),
-        targets_by_name[target],
-        rule=rules_by_name[rule],
-        device=device,
-    )
-    _write(parts, out, overwrite)
+    asked = (circuit, _read_movie(movie), choices.TARGETS[target]())
+    options: dict[str, Any] = {"rule": choices.RULES[rule](steps), "maps": maps}
+    options |= {"budget_gb": budget_gb, "device": device}
+    streams = out if out.suffix == ".zarr" else None
+    if dry_run:
+        print(plan_contributions(*asked, out=streams, **options))
+        return
+    if streams is not None:
+        compute(*asked, out=streams, overwrite=overwrite, **options).close()
+        print(out)
+        return
+    _write(compute(*asked, **options), out, overwrite)
 
 
 @app.command

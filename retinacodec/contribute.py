@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import xarray as xr
 
-from retinacodec.circuit import Circuit, evaluating, movie_tensor, predict, rate_array
-from retinacodec.devices import resolve_device
-from retinacodec.generic_path import GenericPath
-from retinacodec.movie_path import MoviePath
+from retinacodec.assembly import Summary, layer_node
+from retinacodec.circuit import Circuit, evaluating
+from retinacodec.job import Job
+from retinacodec.memory import Plan
 from retinacodec.progress import track
 from retinacodec.rules import Rule, Secant
-from retinacodec.schema import SIGNS, check_contributions
-from retinacodec.targets import Target, bind_target, target_labels
+from retinacodec.samples import Images
+from retinacodec.schema import check_contributions
+from retinacodec.store import open_result
+from retinacodec.streaming import streamed
+from retinacodec.tally import Array, Wish
+from retinacodec.targets import Target
 
-__all__ = ["contributions"]
+__all__ = ["contributions", "plan_contributions"]
 
 _log = logging.getLogger(__name__)
-Array = npt.NDArray[Any]
 
 
 def contributions(
     circuit: Circuit,
-    movie: xr.Dataset,
+    movie: xr.Dataset | Images,
     target: Target,
     *,
     rule: Rule | None = None,
@@ -37,6 +39,8 @@ def contributions(
     activations: bool = False,
     gradients: bool = False,
     fast: bool = True,
+    out: str | Path | None = None,
+    overwrite: bool = False,
     batch: int | None = None,
     budget_gb: float = 2.0,
     device: str | torch.device | None = None,
@@ -48,15 +52,17 @@ def contributions(
     ----------
     circuit : Circuit
         The model and the layers whose interneurons are asked about.
-    movie : xarray.Dataset
-        Stimulus with ``contrast`` (time, y, x).
+    movie : xarray.Dataset, or xarray.DataArray, ndarray or torch.Tensor
+        Stimulus with ``contrast`` (time, y, x); or, for a circuit whose `sample` is
+        ``"image"``, preprocessed images (image, channel, y, x).
     target : Target
         The scalar of the outputs that is explained, or several of them.
     rule : Rule, optional
-        How gradients along the path from zero contrast to the movie are summed;
-        ``Secant(10)`` if left out.
+        How gradients along the path from a baseline to the movie are summed; ``Secant(10)``
+        if left out.
     maps : bool, default False
-        Keep the contribution of every position; else only the sum over positions.
+        Keep the contribution of every position; else only the sum over positions, tokens or
+        heads.
     activations : bool, default False
         Keep the activation at the movie too, split and summed like the contributions.
     gradients : bool, default False
@@ -64,11 +70,16 @@ def contributions(
     fast : bool, default True
         Take the fast path where the model is a stack of convolutions: the same numbers to
         rounding, hundreds of times sooner. The attribute ``path`` says which one was taken.
+    out : str or Path, optional
+        Write the result to this ``.zarr`` folder while it is computed, for results that do not
+        fit into memory; it is returned opened, not read.
+    overwrite : bool, default False
+        Replace an earlier result of this name.
     batch : int, optional
-        Frames computed at a time; chosen from the budget if left out. The result does not
-        depend on it.
+        Frames or images computed at a time; chosen from the budget if left out. The result
+        does not depend on it.
     budget_gb : float, default 2.0
-        Working memory, GB.
+        Memory for what is computed at a time, and, unless `out` is given, for full maps, GB.
     device : str or torch.device, optional
         Where to compute; the model's own device if left out.
     progress : bool, default True
@@ -80,19 +91,22 @@ def contributions(
         A node for each layer with ``contribution`` (time[, target], sign, channel[, y, x]) in
         units of the target, split by sign before the sum over positions, and ``residual``
         (time[, target]), the sum of all contributions less the change of the target; the root
-        holds ``rate`` (time, cell) in Hz, ``value`` and ``baseline_value`` of the target.
+        holds ``rate`` (time, cell) in Hz, ``value`` and ``baseline_value`` of the target, and
+        ``steps`` (time) where they were refined. For images the dimension is ``image``, and the
+        outputs are called ``output``.
 
     Raises
     ------
     InputError
-        If the movie does not fit the circuit, an operation of the model has no secant rule, or
-        a result would not fit the budget.
+        If the movie does not fit the circuit, an operation of the model has no exact factor
+        (and the rule no fallback), or a result would not fit the budget.
 
     Notes
     -----
     For a layer with activation a and gradient g of the target along ``x0 + t (x - x0)``,
-    ``C = sum_k g_k (a_k - a_{k-1})`` with g by the rule. If every path from the stimulus to
-    the outputs crosses the layer, the contributions sum to ``S(x) - S(x0)``.
+    ``C = sum_k g_k (a_k - a_{k-1})`` with g by the rule. If every way from the stimulus to
+    the outputs crosses the layer once, the contributions sum to ``S(x) - S(x0)``; of other
+    layers the attributes ``full_cut`` and ``bypass`` say why they need not.
 
     References
     ----------
@@ -113,138 +127,88 @@ def contributions(
     True
     """
     rule = Secant() if rule is None else rule
-    contrast = movie_tensor(circuit, movie)
-    where = resolve_device(device, circuit.model)
-    windows = circuit.windows(contrast)
-    options = (maps, activations, gradients, where)
-    size = (int(contrast.shape[1]), int(contrast.shape[2]))
-    short = MoviePath.match(circuit, target, rule, size, *options) if fast else None
-    first = predict(circuit, movie.isel(time=slice(circuit.first_frame + 1)), device=where)
-    names = circuit.output_names(first.sizes["cell"])
-    target = bind_target(target, names, lambda: _rates(circuit, movie, contrast, short, where))
-    labels = target_labels(target, names)
-    job = GenericPath(circuit, target, rule, *options)
-    with evaluating(circuit.model, where):
-        job.check_size(windows, len(labels or "1"), budget_gb)
-        if short is None:
-            step = batch or job.batch_for(windows, budget_gb)
-            run = job.run_windows
+    wish = Wish(maps, activations, gradients)
+    job = Job.prepare(circuit, movie, target, rule, wish, fast, device)
+    with evaluating(circuit.model, job.device):
+        job, plan = job.divided(batch, budget_gb, whole=out is None)
+        level = logging.INFO if progress else logging.DEBUG
+        _log.log(level, "%s", plan)
+        starts = range(0, len(job.samples), plan.batch)
+        summary = Summary(job.bypasses, rule.complete)
+
+        def stretches() -> Iterator[tuple[int, dict[str, Array]]]:
+            for start in track(starts, "contributions", enabled=progress):
+                found = job.compute(start, min(start + plan.batch, len(job.samples)))
+                summary.add(found)
+                yield start, found
+
+        if out is not None:
+            tree = _streamed(job, stretches(), summary, Path(out), overwrite)
         else:
-            step, run = short.block, partial(short.bound(target).run, batch=batch)
-        starts = range(0, len(windows), step)
-        parts = [
-            run(contrast, start, min(start + step, len(windows)))
-            for start in track(starts, "contributions", enabled=progress)
-        ]
-    tree = _assemble(circuit, movie, labels, getattr(target, "units", ""), parts)
-    tree.attrs.update(_provenance(circuit, movie, target, rule, where))
-    tree.attrs["path"] = "generic" if short is None else "movie"
-    _summarise(tree, level=logging.INFO if progress else logging.DEBUG)
+            parts = [found for _, found in stretches()]
+            whole = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+            tree = job.assembler.tree(whole, 0)
+            _note(tree, job.attrs(), summary.shares())
+    summary.say(level)
     return check_contributions(tree)
 
 
-def _rates(
-    circuit: Circuit,
-    movie: xr.Dataset,
-    contrast: torch.Tensor,
-    short: MoviePath | None,
-    device: torch.device,
-) -> torch.Tensor:
-    """Return the rates (time, cell) of the whole movie."""
-    if short is None:
-        return torch.from_numpy(predict(circuit, movie, device=device).values)
-    with evaluating(circuit.model, device):
-        return short.rates(contrast)
-
-
-def _assemble(
-    circuit: Circuit,
-    movie: xr.Dataset,
-    labels: Sequence[str] | None,
-    units: str,
-    parts: Sequence[dict[str, Array]],
-) -> xr.DataTree:
-    """Put the batches together into a tree with one node a layer."""
-    whole = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    single = labels is None
-    axes = (circuit.sample,) if single else (circuit.sample, "target")
-
-    def variable(key: str, *dims: str, name: str = "") -> tuple[Any, ...]:
-        values = whole[key][:, 0] if single else whole[key]
-        said = {"long_name": name or key} | ({"units": units} if units and name else {})
-        return ((*axes, *dims), values, said)
-
-    root = xr.Dataset(
-        {
-            "rate": rate_array(circuit, movie, whole["rate"]),
-            "value": variable("value", name="target"),
-            "baseline_value": variable("baseline_value", name="target at the baseline"),
-        }
-    )
-    if not single:
-        root = root.assign_coords(target=("target", np.asarray(labels)))
-    nodes: dict[str, xr.Dataset] = {"/": root}
-    for layer in circuit.layers:
-        nodes[layer.replace(".", "_")] = _node(layer, whole, variable, circuit.sample)
-    return xr.DataTree.from_dict(nodes)
-
-
-def _node(layer: str, whole: dict[str, Array], variable: Any, sample: str) -> xr.Dataset:
-    """Return the dataset of one layer."""
-    shape = whole[f"{layer}/contribution"].shape
-    space: dict[int, tuple[str, ...]] = {4: (), 5: ("position",), 6: ("y", "x")}
-    dims = ("sign", "channel", *space[len(shape)])
-    data: dict[str, Any] = {
-        "contribution": variable(f"{layer}/contribution", *dims, name="contribution to the target"),
-        "residual": variable(
-            f"{layer}/residual", name="sum of contributions less change of the target"
-        ),
-    }
-    if f"{layer}/gradient" in whole:
-        data["gradient"] = variable(f"{layer}/gradient", "sign", "channel")
-    if f"{layer}/activation" in whole:
-        data["activation"] = ((sample, "sign", "channel"), whole[f"{layer}/activation"])
-    coords = {"sign": ("sign", np.asarray(SIGNS)), "channel": np.arange(shape[3])}
-    return xr.Dataset(data, coords=coords, attrs={"kind": "contributions", "layer": layer})
-
-
-def _provenance(
-    circuit: Circuit, movie: xr.Dataset, target: Target, rule: Rule, device: torch.device
-) -> dict[str, Any]:
-    attrs: dict[str, Any] = {
-        "kind": "contributions",
-        "target": repr(target),
-        "rule": repr(rule),
-        "baseline": "zero contrast",
-        "layers": list(circuit.layers),
-        "history": circuit.history,
-        "latency": circuit.latency,
-        "model": type(circuit.model).__name__,
-        "movie": movie.attrs.get("name", ""),
-        "frame_rate": movie.attrs["frame_rate"],
-        "device": str(device),
-    }
-    condition = getattr(target, "condition_number", None)
-    if condition is not None:
-        attrs["condition_number"] = condition()
-    return attrs
-
-
-def _summarise(tree: xr.DataTree, level: int) -> None:
-    """Log the share of the target's change that the contributions leave unexplained."""
-    values = tree.to_dataset()
-    change = np.abs(values["value"].values - values["baseline_value"].values)
-    scale = max(float(np.median(change)), 1e-30)
+def _note(tree: xr.DataTree, attrs: dict[str, Any], shares: dict[str, float]) -> None:
+    """Write provenance to the root, and to each node what it leaves unexplained."""
+    tree.attrs.update(attrs)
     for node in tree.children.values():
-        residual = node.to_dataset()["residual"].values
-        node.attrs["relative_residual"] = float(np.median(np.abs(residual))) / scale
-    shares = {name: node.attrs["relative_residual"] for name, node in tree.children.items()}
-    said = ", ".join(f"{name} {share:.0e}" for name, share in shares.items())
-    _log.log(level, "unexplained share of the target (median over frames): %s", said)
-    lost = [name for name, share in shares.items() if share > 0.1]
-    if lost:
-        _log.warning(
-            "contributions at %s leave over a tenth of the target unexplained: the layer is not a "
-            "full cut of the circuit, or the rule needs more steps (Secant needs none)",
-            ", ".join(lost),
-        )
+        node.attrs["relative_residual"] = shares[node.attrs["layer"]]
+
+
+def _streamed(
+    job: Job,
+    stretches: Iterator[tuple[int, dict[str, Array]]],
+    summary: Summary,
+    out: Path,
+    overwrite: bool,
+) -> xr.DataTree:
+    """Write stretches as they come, and open what was written."""
+    with streamed(out, overwrite=overwrite) as writer:
+        for start, found in stretches:
+            writer.append(job.assembler.tree(found, start))
+        shares = summary.shares()
+        nodes = {layer_node(layer): {"relative_residual": share} for layer, share in shares.items()}
+        writer.finish(job.attrs(), nodes)
+    opened: xr.DataTree = open_result(out, load=False)
+    return opened
+
+
+def plan_contributions(
+    circuit: Circuit,
+    movie: xr.Dataset | Images,
+    target: Target,
+    *,
+    rule: Rule | None = None,
+    maps: bool = False,
+    fast: bool = True,
+    out: str | Path | None = None,
+    batch: int | None = None,
+    budget_gb: float = 2.0,
+    device: str | torch.device | None = None,
+) -> Plan:
+    """Return how `contributions` would divide its work and what it would take, without doing it.
+
+    Parameters
+    ----------
+    circuit, movie, target, rule, maps, fast, out, batch, budget_gb, device
+        As in `contributions`.
+
+    Returns
+    -------
+    Plan
+        Path, batch, working memory and size of the result.
+
+    Raises
+    ------
+    InputError
+        As `contributions` would.
+    """
+    rule = Secant() if rule is None else rule
+    job = Job.prepare(circuit, movie, target, rule, Wish(maps, False, False), fast, device)
+    with evaluating(circuit.model, job.device):
+        return job.divided(batch, budget_gb, whole=out is None)[1]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -20,14 +19,14 @@ from retinacodec.movie_convolution import convolve_movie
 from retinacodec.quadrature import Quadrature
 from retinacodec.reduce import split_signs
 from retinacodec.rules import Rule
-from retinacodec.stack import Layer, Stack, Tap
+from retinacodec.stack import Layer, Stack, StackTap
 from retinacodec.stack_reader import recognise
+from retinacodec.tally import Array, Wish, as_numpy
 from retinacodec.targets import Target
 
 __all__ = ["MoviePath"]
 
 _log = logging.getLogger(__name__)
-Array = npt.NDArray[Any]
 _FFT_FRAMES = 256
 _WORKING_BYTES = {True: 64e6, False: 1e9}  # near the processor's caches; on a GPU
 
@@ -71,27 +70,20 @@ class MoviePath:
         A target bound to the circuit.
     rule : Rule
         Which points of the path are run and how they are summed.
-    maps : bool
-        Keep every position of the contributions.
-    activations, gradients : bool
-        Keep the values at the end of the path.
+    wish : Wish
+        What is kept of each layer.
     device : torch.device
         Where to compute.
-    stack : Stack
-        The model's pieces.
-    engine : DensePath or EventPath
-        How they are computed.
+    branches : tuple of Branch
+        The model's pieces and how they are computed, for paths from each baseline.
     """
 
     circuit: Circuit
     target: Target
     rule: Rule
-    maps: bool
-    activations: bool
-    gradients: bool
+    wish: Wish
     device: torch.device
-    stack: Stack = field(repr=False)
-    engine: _Engine = field(repr=False)
+    branches: tuple[Branch, ...] = field(repr=False)
 
     @classmethod
     def match(
@@ -100,9 +92,7 @@ class MoviePath:
         target: Target,
         rule: Rule,
         size: tuple[int, int],
-        maps: bool,
-        activations: bool,
-        gradients: bool,
+        wish: Wish,
         device: torch.device,
     ) -> MoviePath | None:
         """Return the fast path of a circuit, or None if it has none.
@@ -117,8 +107,13 @@ class MoviePath:
             A rule.
         size : (int, int)
             Pixels (y, x) of the movie's frames.
-        maps, activations, gradients, device
+        wish, device
             As in the class.
+
+        Returns
+        -------
+        MoviePath or None
+            With paths from zero contrast.
         """
         quadrature = Quadrature.of(rule)
         if quadrature is None:
@@ -127,8 +122,34 @@ class MoviePath:
             stack = recognise(circuit, size)
         if stack is None:
             return None
-        engine = _engine(stack, quadrature)
-        return cls(circuit, target, rule, maps, activations, gradients, device, stack, engine)
+        branch = Branch(stack, _engine(stack, quadrature), None)
+        return cls(circuit, target, rule, wish, device, (branch,))
+
+    @property
+    def stack(self) -> Stack:
+        """The model's pieces."""
+        return self.branches[0].stack
+
+    def starting(self, starts: Tensor) -> MoviePath | None:
+        """Return the same path from other baselines, or None if only the generic path can.
+
+        Parameters
+        ----------
+        starts : torch.Tensor (baseline, history, y, x)
+            Stimulus windows; contributions are averaged over them.
+        """
+        if len(starts) > 1 and self.stack.head_taps:
+            return None
+        quadrature = Quadrature.of(self.rule)
+        assert quadrature is not None
+        plain = self.branches[0].stack
+        with torch.no_grad():
+            begun = plain.layers[0].conv(starts.to(self.device)) if bool(starts.any()) else None
+        branches = [
+            Branch(stack, _engine(stack, quadrature), one)
+            for stack, one in _started(plain, begun, len(starts))
+        ]
+        return replace(self, branches=tuple(branches))
 
     @property
     def block(self) -> int:
@@ -153,10 +174,12 @@ class MoviePath:
             As from the model.
         """
         stop = len(movie) - self.circuit.first_frame
+        branch = self.branches[0]
+        plain = branch.stack
         with torch.no_grad():
             rows = [
-                self.stack.head(self.stack.drives(self.stack.values(bare)[-1][1])).cpu()
-                for bare in self._bare(movie, 0, stop, 64)
+                plain.head(plain.drives(plain.values(bare)[-1][1])).cpu()
+                for bare in map(branch.since, self._bare(movie, 0, stop, 64))
             ]
         return torch.cat(rows)
 
@@ -179,12 +202,33 @@ class MoviePath:
         dict of str to ndarray (window, target, ...)
             As from `GenericPath.run`.
         """
-        if batch is None:
-            room = _WORKING_BYTES[self.device.type == "cpu"]
-            batch = int(max(1, min(128, room // self.engine.bytes_per_frame)))
+        batch = self._frames_at_once() if batch is None else batch
+        first = start + self.circuit.first_frame
+        parts = []
         with torch.no_grad():
-            parts = [self._frames(bare) for bare in self._bare(movie, start, stop, batch)]
+            for bare in self._bare(movie, start, stop, batch):
+                numbers = torch.arange(first, first + len(bare))
+                parts.append(self._frames(bare, numbers))
+                first += len(bare)
         return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+    def _frames_at_once(self) -> int:
+        room = _WORKING_BYTES[self.device.type == "cpu"]
+        return int(max(1, min(128, room // self.branches[0].engine.bytes_per_frame)))
+
+    def working_bytes(self, batch: int | None = None) -> int:
+        """Estimate the memory at work, bytes.
+
+        Parameters
+        ----------
+        batch : int, optional
+            As in `run`.
+        """
+        batch = self._frames_at_once() if batch is None else batch
+        layer = self.stack.layers[0]
+        lags = layer.weight.shape[1]
+        transforms = 6 * 4 * _FFT_FRAMES * (layer.scale.numel() + layer.scale[0].numel())
+        return int(batch * self.branches[0].engine.bytes_per_frame + transforms + 8 * lags)
 
     def _bare(self, movie: Tensor, start: int, stop: int, size: int) -> Iterator[Tensor]:
         """Yield the first convolution (frame, channel, y, x) without bias, some frames at once."""
@@ -193,48 +237,111 @@ class MoviePath:
             frames = movie[first : min(first + self.block, stop) + lead].to(self.device)
             yield from _convolve(self.stack.layers[0], frames).split(size)
 
-    def _frames(self, bare: Tensor) -> dict[str, Array]:
+    def _frames(self, bare: Tensor, numbers: Tensor) -> dict[str, Array]:
         """Return the contributions for some frames."""
-        states = self.engine.states(bare)
-        drives = self.engine.drives(states)
+        several = len(self.branches) > 1
+        runs = [
+            self._from(branch, branch.since(bare), numbers, several) for branch in self.branches
+        ]
+        found, parts = runs[-1]
+        found["baseline_value"] = np.mean([run["baseline_value"] for run, _ in runs], axis=0)
+        if several:
+            parts = {
+                place: Part.of(_mean([part[place].units for _, part in runs]), keep=True)
+                for place in parts
+            }
+        for name, tap in self.stack.taps.items():
+            part = parts[tap.layer, tap.after]
+            total = part.signed.sum(dim=(2, 3)).cpu().numpy()
+            found[f"{name}/contribution"] = self._contribution(part, tap)
+            found[f"{name}/residual"] = total - (found["value"] - found["baseline_value"])
+        return found
+
+    def _from(
+        self, branch: Branch, bare: Tensor, numbers: Tensor, keep: bool
+    ) -> tuple[dict[str, Array], dict[Place, Part]]:
+        """Return what came of the paths from one baseline, and the contributions."""
+        states = branch.engine.states(bare)
+        drives = branch.engine.drives(states)
         head = replace(self.circuit, layers=self.stack.head_taps)
-        rest = (self.maps, self.activations, self.gradients, self.device)
-        found, gradients = GenericPath(head, self.target, self.rule, *rest).along(
-            self.stack.head, drives.flatten(0, 1).requires_grad_()
+        found, gradients = GenericPath(head, self.target, self.rule, self.wish, self.device).along(
+            self.stack.head, drives.flatten(0, 1).requires_grad_(), numbers
         )
         slopes = torch.stack(gradients, dim=1).unflatten(0, drives.shape[:2])
         taps = self.stack.taps
         places = {(tap.layer, tap.after) for tap in taps.values()}
-        keep = self.maps or any(tap.flat for tap in taps.values())
-        parts = self.engine.parts(bare, states, slopes, places, keep)
-        for name, tap in taps.items():
-            part = parts[tap.layer, tap.after]
-            total = part.signed.sum(dim=(2, 3)).cpu().numpy()
-            found[f"{name}/contribution"] = self._contribution(part, tap)
-            found[f"{name}/total"] = total
-            found[f"{name}/residual"] = total - (found["value"] - found["baseline_value"])
-        self._ends(found, bare, slopes[:, -1])
-        return found
+        keep = keep or self.wish.maps or any(tap.flat for tap in taps.values())
+        parts = branch.engine.parts(bare, states, slopes, places, keep)
+        self._ends(found, branch, bare, slopes[:, -1])
+        return found, parts
 
-    def _contribution(self, part: Part, tap: Tap) -> Array:
+    def _contribution(self, part: Part, tap: StackTap) -> Array:
         """Return (frame, target, sign, channel[, y, x])."""
-        if part.units is None or not (self.maps or tap.flat):
-            return _numpy(part.signed)
+        if part.units is None or not (self.wish.maps or tap.flat):
+            return as_numpy(part.signed)
         values = part.units.flatten(2) if tap.flat else part.units
-        kind = torch.float32 if self.maps else torch.float64
-        return _numpy(split_signs(values).movedim(0, 2).to(kind))
+        kind = torch.float32 if self.wish.maps else torch.float64
+        return as_numpy(split_signs(values).movedim(0, 2).to(kind))
 
-    def _ends(self, found: dict[str, Array], bare: Tensor, slopes: Tensor) -> None:
+    def _ends(self, found: dict[str, Array], branch: Branch, bare: Tensor, slopes: Tensor) -> None:
         """Add activations and gradients at the end of the path, where asked for."""
-        if self.activations:
-            values = self.stack.values(bare)
-            for name, tap in self.stack.taps.items():
+        taps = branch.stack.taps
+        if self.wish.activations:
+            values = branch.stack.values(bare)
+            for name, tap in taps.items():
                 activation = tap.scale * values[tap.layer][tap.after] + tap.shift
                 found[f"{name}/activation"] = _summed(activation[:, None], tap)[:, 0]
-        if self.gradients:
-            ends = self.engine.end_gradients(bare, slopes)
-            for name, tap in self.stack.taps.items():
+        if self.wish.gradients:
+            ends = branch.engine.end_gradients(bare, slopes)
+            for name, tap in taps.items():
                 found[f"{name}/gradient"] = _summed(tap.gain * ends[tap.layer, tap.after], tap)
+
+
+@dataclass(frozen=True)
+class Branch:
+    """The paths from one baseline.
+
+    Parameters
+    ----------
+    stack : Stack
+        The model's pieces, with what the first convolution gives at the baseline as constants.
+    engine : DensePath or EventPath
+        How they are computed.
+    begun : torch.Tensor (channel, y, x) or None
+        The first convolution at the baseline, without bias; None for zero contrast.
+    """
+
+    stack: Stack
+    engine: _Engine
+    begun: Tensor | None
+
+    def since(self, bare: Tensor) -> Tensor:
+        """Return the change (frame, channel, y, x) of the first convolution from the baseline."""
+        return bare if self.begun is None else bare - self.begun
+
+
+def _started(
+    plain: Stack, begun: Tensor | None, count: int
+) -> Iterator[tuple[Stack, Tensor | None]]:
+    """Yield a stack for each baseline, with the baseline's convolution among its constants."""
+    for number in range(count):
+        if begun is None:
+            yield plain, None
+            continue
+        one = begun[number]
+        first = plain.layers[0]
+        moved = replace(first, shift=first.shift + first.scale * one)
+        taps = {
+            name: replace(tap, shift=tap.shift + tap.scale * one)
+            if (tap.layer, tap.after) == (0, False)
+            else tap
+            for name, tap in plain.taps.items()
+        }
+        yield replace(plain, layers=(moved, *plain.layers[1:]), taps=taps), one
+
+
+def _mean(units: Sequence[Tensor | None]) -> Tensor:
+    return torch.stack([one for one in units if one is not None]).mean(dim=0)
 
 
 def _engine(stack: Stack, quadrature: Quadrature) -> _Engine:
@@ -259,11 +366,7 @@ def _convolve(layer: Layer, frames: Tensor) -> Tensor:
     return whole[:, :, :: stride[0], :: stride[1]]
 
 
-def _summed(values: Tensor, tap: Tap) -> Array:
+def _summed(values: Tensor, tap: StackTap) -> Array:
     """Return (frame, target, sign, channel) sums of values (frame, target, channel, y, x)."""
     signs = split_signs(values).movedim(0, 2).to(torch.float64)
-    return _numpy(signs.flatten(3) if tap.flat else signs.sum(dim=(-2, -1)))
-
-
-def _numpy(values: Tensor) -> Array:
-    return values.detach().cpu().numpy()
+    return as_numpy(signs.flatten(3) if tap.flat else signs.sum(dim=(-2, -1)))

@@ -41,6 +41,8 @@ class Quadrature:
     @classmethod
     def of(cls, rule: Rule) -> Quadrature | None:
         """Return a rule as a matrix, or None if it is not bilinear in changes."""
+        if getattr(rule, "tolerance", None) is not None:
+            return None
         fractions = rule.points().to(torch.float64)
         points = len(fractions)
         if not 2 <= points <= _MOST_POINTS or not bool((fractions.diff() > 0).all()):

@@ -5,35 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from retinacodec.errors import InputError
-
-__all__ = ["channel_last", "split_signs", "sum_space"]
-
-
-def channel_last(values: Tensor) -> bool:
-    """Return whether the channels of a layer's output (batch, ...) are its last axis.
-
-    Parameters
-    ----------
-    values : torch.Tensor (batch, channel) or (batch, token, channel) or (batch, channel, y, x)
-        Output of a layer.
-
-    Returns
-    -------
-    bool
-        True for token layers and for linear layers, False for convolutional layers.
-
-    Raises
-    ------
-    InputError
-        If the output has another number of axes.
-    """
-    if values.ndim not in (2, 3, 4):
-        raise InputError(
-            "layer: expected an output of (batch, channel), (batch, token, channel) or "
-            f"(batch, channel, y, x), got {tuple(values.shape)}"
-        )
-    return values.ndim != 4
+__all__ = ["split_signs", "sum_signs"]
 
 
 def split_signs(values: Tensor) -> Tensor:
@@ -52,23 +24,20 @@ def split_signs(values: Tensor) -> Tensor:
     return torch.stack([values.clamp(max=0), values.clamp(min=0)])
 
 
-def sum_space(values: Tensor, *, last: bool, batch_dims: int = 1) -> Tensor:
-    """Sum over positions or tokens, in float64.
+def sum_signs(values: Tensor) -> Tensor:
+    """Split each value by sign, then sum over space, tokens or heads.
 
     Parameters
     ----------
-    values : torch.Tensor (*batch_dims, channel, ...) or (*batch_dims, ..., channel)
-        Values of each position of a layer.
-    last : bool
-        Whether channels are the last axis; else they follow the batch axes.
-    batch_dims : int, default 1
-        Number of leading axes that are kept.
+    values : torch.Tensor (batch, channel, ...)
+        Signed values.
 
     Returns
     -------
-    torch.Tensor (*batch_dims, channel)
-        Sums over all other axes, float64.
+    torch.Tensor (batch, sign, channel)
+        Sums of the negative and of the positive parts over all further axes, float64.
     """
-    space = range(batch_dims, values.ndim - 1) if last else range(batch_dims + 1, values.ndim)
-    wide = values.to(torch.float64)
-    return wide.sum(dim=tuple(space)) if len(space) else wide
+    space = tuple(range(2, values.ndim))
+    parts = (values.clamp(max=0), values.clamp(min=0))
+    sums = [part.sum(space, dtype=torch.float64) if space else part.double() for part in parts]
+    return torch.stack(sums, dim=1)

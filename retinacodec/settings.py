@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from retinacodec.errors import InputError
+from retinacodec.names import RuleName
 
 __all__ = [
     "BaselineSettings",
@@ -106,8 +107,8 @@ class ContributionSettings(_Settings):
     """Which contributions are computed, and over how many frames."""
 
     layers: tuple[str, ...] = ("conv1", "conv2")
-    target: Literal["surprisal", "population"] = "surprisal"
-    rule: Literal["secant", "trapezoid"] = "secant"
+    target: Literal["surprisal", "population", "mean"] = "surprisal"
+    rule: RuleName = "secant"
     steps: int = Field(10, ge=1)
     frames: int = Field(6000, ge=100)
 

@@ -13,7 +13,7 @@ from torch.nn.grad import conv2d_input
 from retinacodec.secant import KINKED
 from retinacodec.trace import Trace
 
-__all__ = ["Layer", "Stack", "Tap"]
+__all__ = ["Layer", "Stack", "StackTap"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Tap:
+class StackTap:
     """Where a named module sits in the stack.
 
     Parameters
@@ -108,7 +108,7 @@ class Stack:
         Weights from the last layer to the drives, the last linear values before the head.
     offset : torch.Tensor (drive,)
         Their constants.
-    taps : dict of str to Tap
+    taps : dict of str to StackTap
         The circuit's layers inside the stack.
     head_taps : tuple of str
         The circuit's layers in the head.
@@ -123,7 +123,7 @@ class Stack:
     layers: tuple[Layer, ...]
     readout: Tensor = field(repr=False)
     offset: Tensor = field(repr=False)
-    taps: dict[str, Tap]
+    taps: dict[str, StackTap]
     head_taps: tuple[str, ...]
     model: nn.Module = field(repr=False)
     trace: Trace = field(repr=False)

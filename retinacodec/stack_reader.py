@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from retinacodec.circuit import Circuit, evaluating
 from retinacodec.secant import ELEMENTWISE, plain_function
-from retinacodec.stack import Layer, Stack, Tap
+from retinacodec.stack import Layer, Stack, StackTap
 from retinacodec.trace import NotAChainError, Operation, record
 
 __all__ = ["recognise"]
@@ -78,7 +78,7 @@ class _Reader:
         self.sample = (circuit.history or 1, *size)
         self._probes: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         stimulus = self._zeros(2, self.sample).float()
-        self.trace = record(self.model, self.model, circuit.layers, stimulus)
+        self.trace = record(self.model, self.model, circuit.taps, stimulus)
         self.numbers = [i for i, one in enumerate(self.trace.operations) if one.shape is not None]
         self.groups = _groups([(i, self.trace.operations[i]) for i in self.numbers])
         self.at_zero = [self._at_zero(position) for position in range(len(self.groups))]
@@ -182,7 +182,7 @@ class _Reader:
         matrix = torch.stack(rows).reshape(-1, *shape)
         return matrix.float(), drives.detach().float()
 
-    def _tap(self, number: int) -> Tap:
+    def _tap(self, number: int) -> StackTap:
         shape = self._shape(number)
         flat = len(shape) == 1
         for position, (conv, bend) in enumerate(self.groups):
@@ -193,12 +193,12 @@ class _Reader:
                 scale, shift = (v.reshape(whole) for v in self._probe(conv, number))
                 gain = self._probe(number, self._before(bend))[0].reshape(whole)
                 shift = shift + scale * self.at_zero[position]
-                return Tap(position, False, scale.float(), shift.float(), gain.float(), flat)
+                return StackTap(position, False, scale.float(), shift.float(), gain.float(), flat)
             following = [c for c, _ in self.groups if c > bend]
             if bend <= number < (following or [self._first_mixing(bend)])[0]:
                 scale, shift = (v.reshape(whole) for v in self._probe(bend, number))
                 gain = scale.reciprocal()
-                return Tap(position, True, scale.float(), shift.float(), gain.float(), flat)
+                return StackTap(position, True, scale.float(), shift.float(), gain.float(), flat)
         raise NotAChainError("a layer lies between the stack and its readout")
 
     def _first_mixing(self, after: int) -> int:

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 import xarray as xr
 
-from retinacodec import analyses, models
+from retinacodec import analyses, choices, models
 from retinacodec.circuit import Circuit, predict
 from retinacodec.contribute import contributions
 from retinacodec.dictionaries import DirectPursuit
 from retinacodec.errors import InputError
 from retinacodec.rules import IntegratedGradients, Rule, Secant
 from retinacodec.study_inputs import new_network
-from retinacodec.targets import Population, Surprisal, Target
+from retinacodec.targets import Surprisal, Target
 from retinacodec.training import train
 
 if TYPE_CHECKING:
@@ -112,8 +112,9 @@ def _compare(study: Study) -> None:
 
 def _target(study: Study) -> Target:
     """Return the target with statistics of the training frames, where there are any."""
-    if study.settings.contributions.target == "population":
-        return Population()
+    plain = choices.TARGETS[study.settings.contributions.target]()
+    if not isinstance(plain, Surprisal):
+        return plain
     inputs = study.inputs
     if not len(inputs.split.train):
         return Surprisal()
@@ -125,11 +126,7 @@ def _target(study: Study) -> Target:
 def chosen_rule(study: Study) -> Rule:
     """Return the rule that the settings name."""
     wanted = study.settings.contributions
-    rules: dict[str, Callable[[int], Rule]] = {
-        "secant": Secant,
-        "trapezoid": IntegratedGradients,
-    }
-    return rules[wanted.rule](wanted.steps)
+    return choices.RULES[wanted.rule](wanted.steps)
 
 
 def _contribute(study: Study) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from retinacodec.secant import tensors
+from retinacodec.taps import Tap
 
 __all__ = ["NotAChainError", "Operation", "Trace", "record"]
 
@@ -219,7 +220,7 @@ class Trace:
             return mode, run(stimulus)
 
 
-def record(run: Run, model: nn.Module, layers: Sequence[str], stimulus: Tensor) -> Trace:
+def record(run: Run, model: nn.Module, layers: Mapping[str, Tap], stimulus: Tensor) -> Trace:
     """Write down the operations that the stimulus passes in a model.
 
     Parameters
@@ -228,8 +229,8 @@ def record(run: Run, model: nn.Module, layers: Sequence[str], stimulus: Tensor) 
         Calls the model.
     model : torch.nn.Module
         The model.
-    layers : sequence of str
-        Modules whose place on the course is wanted.
+    layers : dict of str to Tap
+        Taps whose place on the course is wanted, by their labels.
     stimulus : torch.Tensor (batch, ...)
         Any input of the model, two samples or more.
 
@@ -247,17 +248,13 @@ def record(run: Run, model: nn.Module, layers: Sequence[str], stimulus: Tensor) 
     mode = _Recording(stimulus)
     taps: dict[str, list[int]] = {layer: [] for layer in layers}
 
-    def note(layer: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:  # noqa: ARG001
-            if output is not mode.last or mode.number < 0:
-                raise NotAChainError(f"{layer} is not on the course")
-            results = [i for i, one in enumerate(mode.operations) if one.shape is not None]
-            taps[layer].append(results[-1])
+    def note(layer: str, passing: Any) -> None:
+        if passing is not mode.last or mode.number < 0:
+            raise NotAChainError(f"{layer} is not on the course")
+        results = [i for i, one in enumerate(mode.operations) if one.shape is not None]
+        taps[layer].append(results[-1])
 
-        return hook
-
-    modules = dict(model.named_modules())
-    handles = [modules[layer].register_forward_hook(note(layer)) for layer in layers]
+    handles = [_watch(model, label, tap, note) for label, tap in layers.items()]
     try:
         with mode, torch.no_grad():
             outputs = run(stimulus)
@@ -273,3 +270,13 @@ def record(run: Run, model: nn.Module, layers: Sequence[str], stimulus: Tensor) 
         {layer: calls[0] for layer, calls in taps.items()},
         tuple(stimulus.shape[1:]),
     )
+
+
+def _watch(model: nn.Module, label: str, tap: Tap, note: Callable[[str, Any], None]) -> Any:
+    """Hook what passes a tap, and return the handle."""
+    if tap.heads is not None or tap.channel_axis is not None:
+        raise NotAChainError(f"{label} divides its values in its own way")
+    module = model.get_submodule(tap.name)
+    if tap.side == "output":
+        return module.register_forward_hook(lambda _, inputs, output: note(label, output))  # noqa: ARG005
+    return module.register_forward_pre_hook(lambda _, inputs: note(label, (*inputs, None)[0]))

@@ -1,0 +1,247 @@
+"""The job behind the verb: what is asked, made ready for one circuit and its samples."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import torch
+import xarray as xr
+
+from retinacodec.adaptive_path import AdaptivePath
+from retinacodec.assembly import Assembler
+from retinacodec.circuit import Circuit, evaluating
+from retinacodec.cuts import bypass
+from retinacodec.devices import resolve_device
+from retinacodec.errors import InputError
+from retinacodec.generic_path import GenericPath
+from retinacodec.memory import Plan, divide, measure_need
+from retinacodec.movie_path import MoviePath
+from retinacodec.passes import Ends
+from retinacodec.rules import IntegratedGradients, PathRule, Rule, Secant
+from retinacodec.samples import Images, Samples, rows_for
+from retinacodec.secant import NoExactFactorError
+from retinacodec.tally import Array, Wish
+from retinacodec.targets import Target, bind_target, describe_target, target_labels
+
+__all__ = ["Job"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One computation of contributions.
+
+    Parameters
+    ----------
+    samples : Samples
+        What the circuit reads.
+    generic : GenericPath
+        How any circuit is computed; holds circuit, bound target, rule, wish and device.
+    short : MoviePath or None
+        The fast path, if there is one.
+    assembler : Assembler
+        Names the results.
+    bypasses : dict of str to (str or None)
+        For each layer that is not a full cut the reason.
+    asked : Rule
+        The rule that was asked for.
+    """
+
+    samples: Samples
+    generic: GenericPath
+    short: MoviePath | None
+    assembler: Assembler
+    bypasses: dict[str, str | None]
+    asked: Rule = field(repr=False)
+
+    @classmethod
+    def prepare(
+        cls,
+        circuit: Circuit,
+        source: xr.Dataset | Images,
+        target: Target,
+        rule: Rule,
+        wish: Wish,
+        fast: bool,
+        device: str | torch.device | None,
+    ) -> Job:
+        """Check everything, bind the target, and choose the path.
+
+        Parameters
+        ----------
+        circuit, source, target, rule, fast, device
+            As in `contributions`.
+        wish : Wish
+            What is kept of each layer.
+
+        Raises
+        ------
+        InputError
+            If something does not fit.
+        """
+        samples = rows_for(circuit, source)
+        where = resolve_device(device, circuit.model)
+        starts = None
+        if isinstance(rule, PathRule):
+            starts = rule.baseline.starts(samples.frames, samples.shape)
+        short = _short(circuit, target, rule, samples, wish, where, starts) if fast else None
+        with evaluating(circuit.model, where), torch.no_grad():
+            outputs = circuit.model(samples.take(0, 1).contiguous().to(where))
+        names = circuit.output_names(outputs.shape[1])
+        bound = bind_target(target, names, partial(_outputs, samples, short, where))
+        labels = _labels(bound, names, outputs, samples)
+        generic = GenericPath(circuit, bound, rule, wish, where, starts)
+        bypasses: dict[str, str | None] = {}
+        if short is None:
+            one = samples.take(0, 1).contiguous().to(where)
+            sides = {label: (tap.name, tap.side) for label, tap in circuit.taps.items()}
+            bypasses = bypass(circuit.model, sides, one)
+            generic = replace(generic, rule=_feasible(generic, one))
+        units = getattr(bound, "units", "")
+        assembler = Assembler(circuit, samples.coordinate, names, labels, units, bypasses)
+        short = None if short is None else short.bound(bound)
+        return cls(samples, generic, short, assembler, bypasses, rule)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is computed."""
+        return self.generic.device
+
+    def divided(self, batch: int | None, budget_gb: float, whole: bool) -> tuple[Job, Plan]:
+        """Return the job divided so that it stays within a budget, and how.
+
+        Parameters
+        ----------
+        batch : int or None
+            Samples at a time, if the caller wants to say.
+        budget_gb : float
+            Working memory, GB.
+        whole : bool
+            Whether the result has to fit the budget too.
+
+        Raises
+        ------
+        InputError
+            If it cannot be done within the budget.
+        """
+        count = len(self.samples)
+        one = self.samples.take(0, 1).contiguous().to(self.device)
+        need = measure_need(self.generic, one)
+        kept = count * need.kept / 1e9
+        if whole and self.generic.wish.maps and kept > budget_gb:
+            raise InputError(
+                f"contributions: full maps would take {kept:.1f} GB of {budget_gb:g} GB; write "
+                "them to a file with out='parts.zarr', take a shorter movie or fewer targets, or "
+                "maps=False"
+            )
+        if self.short is not None:
+            working = self.short.working_bytes(batch) / 1e9
+            block = min(self.short.block, count)
+            return self, Plan("movie", count, block, len(self.rule.points()), working, kept)
+        generic, plan = divide(self.generic, need, count, budget_gb, batch, self._adaptive)
+        return replace(self, generic=generic, short=None), plan
+
+    @property
+    def rule(self) -> Rule:
+        """The rule that is used."""
+        return self.generic.rule
+
+    @property
+    def _adaptive(self) -> bool:
+        return isinstance(self.rule, IntegratedGradients) and self.rule.tolerance is not None
+
+    def compute(self, start: int, stop: int) -> dict[str, Array]:
+        """Return the contributions of some samples, as from `Tally.found`."""
+        if self.short is not None:
+            return self.short.run(self.samples.frames, start, stop)
+        rows = self.samples.take(start, stop).contiguous()
+        numbers = self.samples.numbers(start, stop)
+        if self._adaptive:
+            cuts = frozenset(name for name, reason in self.bypasses.items() if reason is None)
+            return AdaptivePath(self.generic, cuts).run(rows, numbers)
+        return self.generic.run(rows, numbers)
+
+    def attrs(self) -> dict[str, Any]:
+        """Return what was computed, for the root of the result."""
+        circuit, rule = self.generic.circuit, self.asked
+        attrs: dict[str, Any] = {
+            "kind": "contributions",
+            "target": describe_target(self.generic.target),
+            "rule": repr(self.rule),
+            "baseline": repr(rule.baseline) if isinstance(rule, PathRule) else "none",
+            "layers": list(circuit.taps),
+            "model": type(circuit.model).__name__,
+            "device": str(self.device),
+            "path": "movie" if self.short else "adaptive" if self._adaptive else "generic",
+            **self.samples.attrs,
+        }
+        if self.rule is not rule:
+            attrs["rule_asked"] = repr(rule)
+        if self.samples.moving:
+            attrs |= {"history": circuit.history, "latency": circuit.latency}
+        condition = getattr(self.generic.target, "condition_number", None)
+        if condition is not None:
+            attrs["condition_number"] = condition()
+        return attrs
+
+
+def _short(
+    circuit: Circuit,
+    target: Target,
+    rule: Rule,
+    samples: Samples,
+    wish: Wish,
+    device: torch.device,
+    starts: torch.Tensor | None,
+) -> MoviePath | None:
+    """Return the fast path, if there is one."""
+    if not samples.moving or starts is None:
+        return None
+    height, width = samples.shape[-2:]
+    found = MoviePath.match(circuit, target, rule, (height, width), wish, device)
+    if found is None:
+        return None
+    with evaluating(circuit.model, device):
+        return found.starting(starts)
+
+
+def _outputs(samples: Samples, short: MoviePath | None, device: torch.device) -> torch.Tensor:
+    """Return the outputs (sample, output) for all samples."""
+    if short is None:
+        return samples.outputs(device)
+    with evaluating(samples.circuit.model, device):
+        return short.rates(samples.frames)
+
+
+def _labels(
+    target: Target, names: Sequence[str], outputs: torch.Tensor, samples: Samples
+) -> tuple[str, ...] | None:
+    """Return names of several targets, numbers where the target has none, None for a single."""
+    labels = target_labels(target, names)
+    with torch.no_grad():
+        score = Ends(outputs, samples.numbers(0, 1)).target(target, outputs, 1)(outputs)
+    if labels is None and score.ndim == 2:
+        return tuple(str(number) for number in range(score.shape[1]))
+    return labels
+
+
+def _feasible(job: GenericPath, sample: torch.Tensor) -> Rule:
+    """Return the rule, or its fallback where an operation of the model has no exact factor."""
+    rule = job.rule
+    if not isinstance(rule, Secant):
+        return rule
+    try:
+        with evaluating(job.circuit.model, job.device):
+            path = torch.stack([sample * 0.5, sample], dim=1)
+            job.forward(path, Ends(None, torch.zeros(1, dtype=torch.long)))
+    except NoExactFactorError as reason:
+        if rule.fallback is None:
+            raise
+        _log.warning("%s; %r is used for the whole network instead", reason, rule.fallback)
+        return replace(rule.fallback, baseline=rule.baseline)
+    return rule

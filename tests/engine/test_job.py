@@ -1,0 +1,200 @@
+"""How a computation is divided: runs of points, budgets, images, fallbacks, and what is said."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from torch import nn
+
+import retinacodec as rc
+from retinacodec.choices import RULES, TARGETS
+from retinacodec.errors import InputError
+from retinacodec.generic_path import GenericPath
+from retinacodec.memory import measure_need
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b = nn.Conv2d(2, 6, 3, padding=1), nn.Conv2d(6, 5, 3, padding=1)
+        self.c = nn.Conv2d(5, 4, 3)
+        self.readout = nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = nn.functional.max_pool2d(torch.relu(self.a(x)), 2)
+        x = x[:, :5] + nn.functional.silu(self.b(x))
+        return self.readout(torch.relu(self.c(x)).mean(dim=(2, 3)))
+
+
+IMAGES = torch.randn(7, 2, 12, 12, generator=torch.Generator().manual_seed(5))
+LAYERS = ["a", "b", "c"]
+
+
+@pytest.fixture(scope="module")
+def circuit():
+    return rc.Circuit(Net().eval(), LAYERS, sample="image", output="class")
+
+
+def explained(circuit, rule, target=None, **options):
+    target = rc.Class(2) if target is None else target
+    return rc.contributions(circuit, IMAGES, target, rule=rule, progress=False, **options)
+
+
+@pytest.mark.parametrize("longest", [2, 3, 4, 7, 12])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        rc.Secant(9),
+        rc.IntegratedGradients(9),
+        rc.IntegratedGradients(9, "left"),
+        rc.IntegratedGradients(6, "midpoint"),
+        rc.Secant(5, baseline=rc.DrawnFrames(2)),
+    ],
+    ids=repr,
+)
+def test_paths_in_runs_are_whole_paths(circuit, rule, longest):
+    whole = GenericPath(circuit, rc.TopK(2), rule)
+    parts = GenericPath(circuit, rc.TopK(2), rule, longest=longest)
+    if rule.baseline != rc.ZeroContrast():
+        starts = rule.baseline.starts(IMAGES, IMAGES.shape[1:])
+        whole, parts = (
+            GenericPath(circuit, rc.TopK(2), rule, starts=starts, longest=one)
+            for one in (None, longest)
+        )
+    found, wanted = parts.run(IMAGES), whole.run(IMAGES)
+    assert found.keys() == wanted.keys()
+    for key, values in wanted.items():
+        np.testing.assert_allclose(
+            found[key], values, atol=3e-6 * max(abs(wanted["value"]).max(), 1), err_msg=key
+        )
+
+
+def test_a_small_budget_gives_the_same_numbers(circuit):
+    for rule in (rc.Secant(6), rc.IntegratedGradients(6)):
+        large = explained(circuit, rule)
+        budget = 0.09 * rc.plan_contributions(circuit, IMAGES, rc.Class(2), rule=rule).working_gb
+        plan = rc.plan_contributions(circuit, IMAGES, rc.Class(2), rule=rule, budget_gb=budget)
+        assert (plan.batch, 1 < plan.longest < 7) == (1, True)
+        assert plan.working_gb <= budget
+        small = explained(circuit, rule, budget_gb=budget)
+        for layer in LAYERS:
+            np.testing.assert_allclose(
+                small[layer]["contribution"].values,
+                large[layer]["contribution"].values,
+                atol=1e-5 * float(abs(large["value"]).max()),
+            )
+
+
+def test_a_budget_below_one_interval_is_refused_with_what_it_takes(circuit):
+    with pytest.raises(InputError, match=r"one sample takes .* GB, the budget is 1e-06 GB"):
+        explained(circuit, rc.Secant(4), budget_gb=1e-6)
+
+
+def test_measured_need_grows_with_what_is_kept_for_the_backward_pass(circuit):
+    one = IMAGES[:1]
+    plain = measure_need(GenericPath(circuit, rc.Class(1), rc.IntegratedGradients(5)), one)
+    last = rc.Circuit(circuit.model, ["c"], sample="image", output="class")
+    short = measure_need(GenericPath(last, rc.Class(1), rc.IntegratedGradients(5)), one)
+    tapped = 4 * (6 * 144 + 5 * 36 + 4 * 16)
+    assert plain.held == 3 * tapped
+    assert short.held == 3 * 4 * 4 * 16
+    assert short.row < plain.row
+
+
+def test_image_results_have_images_and_classes(circuit):
+    names = [f"photo {number}" for number in range(7)]
+    images = xr.DataArray(
+        IMAGES.numpy(), dims=("image", "channel", "y", "x"), coords={"image": names}
+    )
+    tree = rc.contributions(circuit, images, rc.Class(2), rule=rc.Secant(2), progress=False)
+    assert tree["a"]["contribution"].dims == ("image", "sign", "channel")
+    assert tree["output"].dims == ("image", "class")
+    assert tree["image"].values.tolist() == names
+    with torch.no_grad():
+        np.testing.assert_allclose(tree["output"], circuit.model(IMAGES), atol=1e-6)
+    assert "frame_rate" not in tree.attrs
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (torch.zeros(3, 12, 12), r"expected images \(image, channel, y, x\), got \(3, 12, 12\)"),
+        (torch.full((1, 2, 12, 12), torch.nan), "NaN"),
+        (xr.Dataset(), "got a Dataset"),
+    ],
+)
+def test_what_is_not_images_is_refused(circuit, images, said):
+    with pytest.raises(InputError, match=said):
+        rc.contributions(circuit, images, rc.Class(0), progress=False)
+
+
+def test_layers_around_which_the_stimulus_goes_say_so(circuit, caplog):
+    with caplog.at_level(logging.WARNING):
+        tree = explained(circuit, rc.Secant(3))
+    assert tree["a"].attrs["full_cut"]
+    assert not tree["b"].attrs["full_cut"]
+    assert "'b'" in tree["b"].attrs["bypass"]
+    assert caplog.text.count("need not sum to the change") == 1
+    change = abs(tree["value"] - tree["baseline_value"]).max()
+    assert float(abs(tree["a"]["residual"]).max()) < 1e-5 * float(change)
+    assert float(abs(tree["b"]["residual"]).max()) > 1e-2 * float(change)
+
+
+class Unknown(Net):
+    """With an operation that has no exact factor."""
+
+    def forward(self, x):
+        return super().forward(x) + torch.special.bessel_j0(self.a(x)).mean(dim=(2, 3))[:, :3]
+
+
+def test_an_operation_without_exact_factor_is_named_or_the_fallback_taken(caplog):
+    circuit = rc.Circuit(Unknown().eval(), ["a"], sample="image", output="class")
+    with pytest.raises(InputError, match="bessel_j0"):
+        explained(circuit, rc.Secant(5))
+    with caplog.at_level(logging.WARNING):
+        rule = rc.Secant(5, fallback=rc.IntegratedGradients(40))
+        tree = explained(circuit, rule)
+    assert "bessel_j0" in caplog.text
+    assert tree.attrs["rule"] == "IntegratedGradients(steps=40)"
+    assert "fallback" in tree.attrs["rule_asked"]
+    plain = explained(circuit, rc.IntegratedGradients(40))
+    np.testing.assert_array_equal(tree["a"]["contribution"], plain["a"]["contribution"])
+
+
+def test_maps_are_written_while_they_are_computed(circuit, tmp_path):
+    rule, target = rc.Secant(3), lambda outputs: outputs[:, :2]
+    whole = explained(circuit, rule, target, maps=True)
+    written = explained(
+        circuit, rule, target, maps=True, out=tmp_path / "parts.zarr", batch=3, budget_gb=2
+    )
+    for layer in LAYERS:
+        np.testing.assert_allclose(
+            written[layer]["contribution"].values, whole[layer]["contribution"].values, atol=1e-6
+        )
+        assert written[layer].attrs.keys() == whole[layer].attrs.keys()
+    assert written.attrs == whole.attrs
+    written.close()
+    with pytest.raises(InputError, match=r"out='parts\.zarr'"):
+        explained(circuit, rule, target, maps=True, budget_gb=1e-4)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_named_rule_can_be_asked_for(name):
+    rule = RULES[name](3)
+    assert rule.combine(
+        torch.ones(2, len(rule.points()), 4), torch.ones(2, len(rule.points()), 4)
+    ).shape == (2, 4)
+
+
+def test_names_are_the_ones_that_the_command_line_knows():
+    from typing import get_args
+
+    from retinacodec.names import RuleName, TargetName
+
+    assert set(get_args(RuleName)) == set(RULES)
+    assert set(get_args(TargetName)) == set(TARGETS)
