@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retinacodec.path_rows import PathRows
+from retinacodec.path_rows import PathRows, tensors
 
 __all__ = ["LINEAR", "Call", "RowsLostError", "base_layout", "layouts", "letters", "written_layout"]
 
@@ -109,7 +109,10 @@ def _viewed(call: Call, out: Any) -> list[PathRows]:
     tensor, rows = call.sources[0]
     size = tensor.shape[rows.dim]
     strides = [int(dim == rows.dim) for dim in range(tensor.ndim)]
-    stand_in = torch.arange(size).as_strided(tensor.shape, strides)
+    # A view costs nothing on any device; an index has to lie on the same one.
+    indexed = any(one is not tensor for one in tensors((call.args, call.kwargs)))
+    device = tensor.device if indexed else "cpu"
+    stand_in = torch.arange(size, device=device).as_strided(tensor.shape, strides)
     arguments = [stand_in if value is tensor else value for value in call.args]
     results = call.function(*arguments, **call.kwargs)
     return [PathRows(_counting(one, stand_in), rows.inner) for one in _several(results)]
@@ -129,7 +132,7 @@ def _counting(numbers: Tensor, stand_in: Tensor) -> int:
         raise RowsLostError("it takes some points of the path away")
     for dim in (d for d in range(numbers.ndim) if numbers.shape[d] == size):
         shape = [size if one == dim else 1 for one in range(numbers.ndim)]
-        if bool((numbers == torch.arange(size).view(shape)).all()):
+        if bool((numbers == torch.arange(size, device=numbers.device).view(shape)).all()):
             return dim
     raise RowsLostError("it takes some points of the path away or changes their order")
 
@@ -317,7 +320,7 @@ def layouts(call: Call, result: Any) -> list[PathRows]:
     return [rule(call, one) for one in _several(result)]  # type: ignore[misc]
 
 
-def written_layout(call: Call, buffer: Tensor) -> PathRows:
+def written_layout(call: Call, buffer: Tensor, dims: Sequence[int] | None = None) -> PathRows:
     """Return where the points lie in a buffer after ``buffer[index] = value``.
 
     Parameters
@@ -326,10 +329,12 @@ def written_layout(call: Call, buffer: Tensor) -> PathRows:
         The assignment, with the value as its only source.
     buffer : torch.Tensor
         What was written into.
+    dims : sequence of int, optional
+        Where the points may lie; on any dimension if left out.
     """
     index = call.args[1]
     value, rows = call.sources[0]
-    for dim in range(buffer.ndim):
+    for dim in range(buffer.ndim) if dims is None else dims:
         place = PathRows(dim, rows.inner)
         read = Call("getitem", torch.Tensor.__getitem__, (buffer, index), {}, [(buffer, place)], 0)
         part = buffer.detach()[index]

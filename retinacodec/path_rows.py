@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["FIRST", "PathRows"]
+__all__ = ["FIRST", "PathRows", "tensors"]
 
 
 @dataclass(frozen=True)
@@ -66,3 +68,15 @@ class PathRows:
 
 FIRST = PathRows()
 """Points in consecutive rows of the first dimension."""
+
+
+def tensors(value: Any) -> Iterable[Tensor]:
+    """Yield the tensors in nested tuples, lists and dicts."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from tensors(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from tensors(item)

@@ -8,7 +8,7 @@ named in an error, so that a result is never silently wrong.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 import torch
@@ -25,7 +25,7 @@ from retinacodec.path_layouts import (
     layouts,
     written_layout,
 )
-from retinacodec.path_rows import FIRST, PathRows
+from retinacodec.path_rows import FIRST, PathRows, tensors
 from retinacodec.secant_operations import (
     CONSTANT,
     ELEMENTWISE,
@@ -34,7 +34,6 @@ from retinacodec.secant_operations import (
     ONE_FACTOR,
     plain_function,
     plain_name,
-    tensors,
 )
 from retinacodec.secant_rules import RULES, Operation
 from retinacodec.written_out import WRITTEN_OUT
@@ -136,6 +135,10 @@ class SecantMode(TorchFunctionMode):
                 self._check_stranger(tensor, plain_name(func)[0])
         if not marks:
             return func(*args, **kwargs)
+        for key in ("input", "tensors"):
+            if not args and key in kwargs:
+                args = (kwargs[key],)
+                kwargs = {name: value for name, value in kwargs.items() if name != key}
         name, inplace = plain_name(func)
         if name in FIRST_ONLY:
             marks = [(tensor, mark) for tensor, mark in marks if tensor is args[0]]
@@ -151,9 +154,9 @@ class SecantMode(TorchFunctionMode):
                 _refuse(name, f"it takes a value made by {mark.lost!r}")
         live = any(tensor.requires_grad for tensor, mark in marks if mark.lost is None)
         if live and torch.is_grad_enabled():
-            steps = [tensor for tensor, _ in marks if not tensor.is_floating_point()]
-            if lost is not None or steps:
-                return self._after_step(operation, lost or "an operation on whole numbers")
+            numbers = all(tensor.is_floating_point() for tensor, _ in marks)
+            if lost is not None or not numbers:
+                return self._after_step(operation, lost or "an operation before the first layer")
             result = self._differentiable(operation, marks)
         else:
             if live and operation.inplace:
@@ -184,15 +187,14 @@ class SecantMode(TorchFunctionMode):
             return operation.args[0].copy_(result) if operation.inplace else result
         result = operation.plain()
         known = name in LINEAR or name == "setitem"
-        if not known and any(tensor.is_floating_point() for tensor in tensors(result)):
+        if not known and any(_is_value(tensor) for tensor in tensors(result)):
             _refuse(name)
         return result
 
     def _after_step(self, operation: Operation, lost: str) -> Any:
         """Run an operation on what was lost: its result may be another step, not a value."""
         result = None if operation.inplace else operation.plain()
-        values = [tensor for tensor in tensors(result) if tensor.is_floating_point()]
-        if operation.inplace or values:
+        if operation.inplace or any(_is_value(tensor) for tensor in tensors(result)):
             _refuse(operation.name, f"it takes a condition, an index or a value made by {lost!r}")
         for tensor in tensors(result):
             self._known[tensor] = _Mark(None, lost)
@@ -215,6 +217,7 @@ class SecantMode(TorchFunctionMode):
         for tensor in found:
             if lost is not None or (live and not tensor.requires_grad):
                 self._known[tensor] = _Mark(None, lost or operation.name, apart)
+                self._mark_base(operation, tensor, self._known[tensor])
             elif operation.inplace or tensor not in self._known:
                 followed.append(tensor)
         if not followed:
@@ -235,7 +238,9 @@ class SecantMode(TorchFunctionMode):
         try:
             if not sources:
                 raise RowsLostError("the points of the path were lost before it")
-            if name == "setitem" and sources[0][0] is not result:
+            if operation.inplace and any(tensor is result for tensor, _ in sources):
+                return [_Mark(self._unmoved(call, result))]
+            if name == "setitem":
                 return [_Mark(written_layout(call, result))]
             return [_Mark(place) for place in layouts(call, result)]
         except RowsLostError as reason:
@@ -247,6 +252,16 @@ class SecantMode(TorchFunctionMode):
             if live:
                 raise
         return [_Mark(None)] * count
+
+    def _unmoved(self, call: Call, buffer: Tensor) -> PathRows:
+        """Return where the points lie in a tensor on the path that was changed in place."""
+        rows = next(rows for tensor, rows in call.sources if tensor is buffer)
+        values = [source for source in call.sources if source[0] is not buffer]
+        if call.name == "setitem" and values:
+            written = replace(call, sources=values)
+            if written_layout(written, buffer, (rows.dim,)) != rows:
+                raise RowsLostError("it writes the points of the path to other places")
+        return rows
 
     def _mark_base(self, operation: Operation, tensor: Tensor, mark: _Mark) -> None:
         """Mark also the tensor of which a part was written in place."""
@@ -287,6 +302,10 @@ class SecantMode(TorchFunctionMode):
             if variable is not None and variable in self._known:
                 _refuse(tensor.grad_fn.name(), f"it is out of sight, and {name!r} takes its result")
             stack += [parent for parent, _ in node.next_functions]
+
+
+def _is_value(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def _refuse(name: str, why: str = "") -> NoReturn:

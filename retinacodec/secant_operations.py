@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,7 +18,6 @@ __all__ = [
     "STOCHASTIC",
     "plain_function",
     "plain_name",
-    "tensors",
 ]
 
 ELEMENTWISE = frozenset(
@@ -145,15 +144,3 @@ def plain_function(
     plain = next((getattr(one, name) for one in places if hasattr(one, name)), func)
     rest = tuple(value for value in rest if not isinstance(value, bool))
     return lambda values: plain(values, *rest, **options)
-
-
-def tensors(value: Any) -> Iterable[Tensor]:
-    """Yield the tensors in nested tuples, lists and dicts."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from tensors(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from tensors(item)

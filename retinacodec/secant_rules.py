@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from retinacodec import attention_written_out, chords, norm_chords, pooling_chords, written_out
-from retinacodec.path_rows import PathRows
-from retinacodec.secant_operations import STOCHASTIC, plain_function, tensors
+from retinacodec.path_rows import PathRows, tensors
+from retinacodec.secant_operations import STOCHASTIC, plain_function
 from retinacodec.slopes import SLOPES, in_blocks
 
 __all__ = ["RULES", "Operation"]

@@ -229,6 +229,17 @@ def buffer(z):
     return out * out.sigmoid()
 
 
+def written_in_turn(z):
+    """A buffer that is filled step by step, and changed again where it was filled."""
+    state, parts = torch.zeros_like(tokens(z)[:, 0]), torch.empty_like(tokens(z))
+    for number, part in enumerate(tokens(z).unbind(1)):
+        state = torch.tanh(part + 0.5 * state)
+        parts[:, number] = state
+    parts[:, [0, 2]] = parts[:, [1, 3]] * state[:, None]
+    parts[..., 1] *= 2
+    return parts.sigmoid()
+
+
 def multi_head(z, **options):
     module = nn.MultiheadAttention(6, 2, batch_first=True).to(z).eval().requires_grad_(False)
     with torch.no_grad():
@@ -255,6 +266,7 @@ WHOLE = {
     "windows in the batch": windows_in_batch,
     "batch on the second dimension": tokens_first,
     "a buffer": buffer,
+    "a buffer written in turn": written_in_turn,
     "multi-head attention": multi_head,
     "multi-head attention without weights": lambda z: multi_head(z, need_weights=False),
     "multi-head attention with masks": lambda z: multi_head(

@@ -50,6 +50,9 @@ REFUSED = {
     "rows by rows": (lambda z: z @ z.T, "'matmul'.*points"),
     "some rows": (lambda z: z[1:], "'getitem'"),
     "rows in another order": (lambda z: z.flip(0), "'flip'.*points"),
+    "spectrum": (lambda z: torch.fft.rfft(z).abs(), "'fft_rfft'"),
+    "rows written elsewhere": (lambda z: moved(z), "'setitem'.*'getitem'"),
+    "recurrent": (lambda z: torch.nn.LSTM(24, 3).to(z)(z)[0], "'lstm'"),
     "rows cut": (lambda z: z.reshape(-1, 24 * len(z)).relu(), "points"),
     "values that leave": (lambda z: torch.tensor(z.tolist()), "'tolist'"),
     "out": (lambda z: torch.exp(z, out=torch.empty_like(z)), "'exp'.*out="),
@@ -59,6 +62,12 @@ REFUSED = {
 def assigned(z):
     z = z * 1
     z[z < 0] = 0
+    return z
+
+
+def moved(z):
+    z = z * 1
+    z[1:] = z[:-1] * 2
     return z
 
 
