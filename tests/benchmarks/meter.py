@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import logging
 import resource
 import statistics
 import threading
@@ -123,6 +124,7 @@ def main(
     parser.add_argument("--quick", action="store_true", help="small sizes")
     parser.add_argument("--figure", type=Path, help="draw what was measured to this file")
     chosen = parser.parse_args()
+    logging.getLogger("retinacodec").setLevel(logging.ERROR)
     for name in chosen.only or (figures if chosen.figure and figures else benchmarks):
         if chosen.figure and figures and name in figures:
             figures[name](chosen.quick, chosen.figure)

@@ -22,6 +22,7 @@ BLOCKS = tuple(
 )
 PEER_BLOCKS = (0, 3, 7, 13, 15)
 CLASS = 3
+BUDGET_GB = 1.4
 
 
 def captum_seconds(model: nn.Module, image: Tensor, steps: int) -> tuple[float, list[float]]:
@@ -78,7 +79,7 @@ def resnet50_blocks(quick: bool) -> None:
     circuit = rc.Circuit(model, BLOCKS, sample="image", output="class")
 
     def explain(rule: rc.Rule) -> xr.DataTree:
-        options = {"rule": rule, "batch": batch, "budget_gb": 0.7, "progress": False}
+        options = {"rule": rule, "budget_gb": BUDGET_GB, "progress": False}
         return rc.contributions(circuit, images, rc.Class(CLASS), **options)
 
     repeats = 3 if quick else 1
