@@ -21,6 +21,7 @@ _HOMES = {
     "predict": "circuit",
     "contributions": "contribute",
     "plan_contributions": "contribute",
+    "input_maps": "pixel_maps",
     "Secant": "rules",
     "IntegratedGradients": "rules",
     "ActivationGradient": "gradient_rules",
