@@ -168,12 +168,16 @@ def forward(
         If a layer was not called, or the target is not what a target must be.
     """
     with torch.enable_grad(), tapped(circuit.model, circuit.taps) as captured:
-        mode = SecantMode(points, [path]) if chords else nullcontext()
-        with mode:
+        mode = SecantMode(points, [path]) if chords else None
+        with mode or nullcontext():
             outputs = model(path)
         there = ends.target(target, outputs, points)
-        with mode:
-            score = _by_target(there(outputs), len(outputs), points)
+        with mode or nullcontext():
+            scored = _checked(there(outputs), len(outputs))
+        if mode is not None:
+            mode.check(scored)
+        score = scored if scored.ndim == 2 else scored.unsqueeze(-1)
+        score = score.unflatten(0, (-1, points))
     for label, calls in captured.items():
         if not calls:
             raise InputError(f"layer {label!r} was not called while the model ran; tap another")
@@ -188,12 +192,11 @@ def forward(
     return Pass(captured, outputs.detach(), score, weights)
 
 
-def _by_target(score: Tensor, rows: int, points: int) -> Tensor:
-    """Return the target (path, point, target) of what a target returned for some rows."""
+def _checked(score: Tensor, rows: int) -> Tensor:
+    """Return what a target returned for some rows, or raise `InputError`."""
     if not isinstance(score, Tensor) or score.ndim not in (1, 2) or len(score) != rows:
         raise InputError(
             f"target: expected (batch,) or (batch, target) for a batch of {rows}, got "
-            f"{tuple(getattr(score, 'shape', ()))}"
+            f"{tuple(getattr(score, 'shape', ())) or type(score).__name__}"
         )
-    score = score if score.ndim == 2 else score.unsqueeze(-1)
-    return score.unflatten(0, (-1, points))
+    return score
