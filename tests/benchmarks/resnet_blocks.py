@@ -22,7 +22,7 @@ BLOCKS = tuple(
 )
 PEER_BLOCKS = (0, 3, 7, 13, 15)
 CLASS = 3
-BUDGET_GB = 1.4
+BUDGET_GB = 0.75
 
 
 def captum_seconds(model: nn.Module, image: Tensor, steps: int) -> tuple[float, list[float]]:

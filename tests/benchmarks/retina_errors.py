@@ -163,4 +163,4 @@ def _number(axis: Any, curve: Curve) -> None:
     """Write the number of steps beside the points of a curve."""
     for steps, x, y in zip(curve["steps"], curve["cpu_ms"], curve["unit"], strict=True):
         said = f"{steps:g} steps" if steps == curve["steps"][-1] else f"{steps:g}"
-        axis.annotate(said, (x, y), (4, 3), textcoords="offset points", size=5, color=COLOURS.quiet)
+        axis.annotate(said, (x, y), (5, 5), textcoords="offset points", size=5, color=COLOURS.quiet)
