@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +16,7 @@ from retinacodec.circuit import Circuit
 from retinacodec.schema import SIGNS
 from retinacodec.tally import Array
 
-__all__ = ["Assembler", "Summary", "layer_node"]
+__all__ = ["Assembler", "Summary"]
 
 _log = logging.getLogger(__name__)
 _SPACE: dict[int, tuple[str, ...]] = {
@@ -24,11 +26,6 @@ _SPACE: dict[int, tuple[str, ...]] = {
     3: ("depth", "y", "x"),
 }
 _ALARM = 0.1
-
-
-def layer_node(layer: str) -> str:
-    """Return the name of a layer's node in a tree."""
-    return layer.replace(".", "_").replace(":", "_")
 
 
 @dataclass(frozen=True)
@@ -57,6 +54,19 @@ class Assembler:
     labels: Sequence[str] | None
     units: str
     bypasses: Mapping[str, str | None]
+
+    @property
+    def nodes(self) -> dict[str, str]:
+        """Name of each layer's node in the tree: the layer with underscores, numbered if taken."""
+        taken = {"value", "baseline_value", "steps", "target", "rate", "output"}
+        taken |= {self.circuit.sample, self.circuit.output, *map(str, self.coordinate.coords)}
+        named: dict[str, str] = {}
+        for layer in self.circuit.taps:
+            plain = re.sub(r"[.:/]", "_", layer)
+            free = itertools.chain([plain], (f"{plain}_{n}" for n in itertools.count(2)))
+            named[layer] = next(name for name in free if name not in taken)
+            taken.add(named[layer])
+        return named
 
     def tree(self, found: Mapping[str, Array], start: int) -> xr.DataTree:
         """Return the tree of a stretch of samples.
@@ -91,8 +101,8 @@ class Assembler:
         if self.labels is not None:
             root = root.assign_coords(target=("target", np.asarray(self.labels)))
         nodes = {"/": root}
-        for layer in self.circuit.taps:
-            nodes[layer_node(layer)] = self._node(layer, found)
+        for layer, name in self.nodes.items():
+            nodes[name] = self._node(layer, found)
         return xr.DataTree.from_dict(nodes)
 
     def _variable(

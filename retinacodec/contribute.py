@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from retinacodec.assembly import Summary, layer_node
+from retinacodec.assembly import Summary
 from retinacodec.circuit import Circuit, evaluating
 from retinacodec.job import Job
 from retinacodec.memory import Plan
@@ -88,7 +88,8 @@ def contributions(
     Returns
     -------
     xarray.DataTree
-        A node for each layer with ``contribution`` (time[, target], sign, channel[, y, x]) in
+        A node for each layer, called like it with underscores for dots and, where that name is
+        taken, a number, with ``contribution`` (time[, target], sign, channel[, y, x]) in
         units of the target, split by sign before the sum over positions, and ``residual``
         (time[, target]), the sum of all contributions less the change of the target; the root
         holds ``rate`` (time, cell) in Hz, ``value`` and ``baseline_value`` of the target, and
@@ -172,7 +173,8 @@ def _streamed(
         for start, found in stretches:
             writer.append(job.assembler.tree(found, start))
         shares = summary.shares()
-        nodes = {layer_node(layer): {"relative_residual": share} for layer, share in shares.items()}
+        names = job.assembler.nodes
+        nodes = {names[layer]: {"relative_residual": share} for layer, share in shares.items()}
         writer.finish(job.attrs(), nodes)
     opened: xr.DataTree = open_result(out, load=False)
     return opened

@@ -198,3 +198,28 @@ def test_names_are_the_ones_that_the_command_line_knows():
 
     assert set(get_args(RuleName)) == set(RULES)
     assert set(get_args(TargetName)) == set(TARGETS)
+
+
+class Namesakes(nn.Module):
+    """Layers whose names are alike with underscores for dots, or are those of variables."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a = nn.ModuleDict({"b": nn.Conv2d(2, 4, 3), "p/q": nn.ReLU()})
+        self.a_b, self.value, self.output = nn.Conv2d(4, 3, 3), nn.ReLU(), nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.output(self.value(self.a_b(self.a["p/q"](self.a["b"](x)))).mean(dim=(2, 3)))
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_no_layer_takes_the_place_of_another_or_of_a_variable(tmp_path, written):
+    layers = ["a.b", "a.p/q", "a_b", "value", "output"]
+    circuit = rc.Circuit(Namesakes(), layers, sample="image", output="class")
+    out = tmp_path / "parts.zarr" if written else None
+    tree = explained(circuit, rc.Secant(3), rc.Class(0), out=out)
+    assert list(tree.children) == ["a_b", "a_p_q", "a_b_2", "value_2", "output_2"]
+    assert [node.attrs["layer"] for node in tree.children.values()] == layers
+    assert [node.sizes["channel"] for node in tree.children.values()] == [4, 4, 3, 3, 2]
+    assert all(node.attrs["relative_residual"] < 1e-5 for node in tree.children.values())
