@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +21,8 @@ from retinacodec.schema import check_stimulus
 from retinacodec.taps import Tap, find_taps
 
 __all__ = ["Circuit", "check_circuit", "evaluating", "predict", "rate_array"]
+
+_LOCKS: weakref.WeakKeyDictionary[nn.Module, Any] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -153,8 +157,14 @@ def evaluating(model: nn.Module, device: torch.device | None = None) -> Iterator
 
     Notes
     -----
-    Convolutions on a GPU are meanwhile in full single precision.
+    Convolutions on a GPU are meanwhile in full single precision. Another thread that asks for
+    the same model waits until this one is done.
     """
+    with _LOCKS.setdefault(model, threading.RLock()):
+        yield from _evaluating(model, device)
+
+
+def _evaluating(model: nn.Module, device: torch.device | None) -> Iterator[nn.Module]:
     training = {name: module.training for name, module in model.named_modules()}
     gradients = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     home = resolve_device(None, model)

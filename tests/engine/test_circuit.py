@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import retinacodec as rc
 from retinacodec.circuit import Circuit, check_circuit, evaluating, predict
 from retinacodec.devices import resolve_device
 from retinacodec.errors import InputError
@@ -129,3 +132,24 @@ def test_absent_gpu_is_an_error():
     with pytest.raises(InputError, match="expected 'auto'"):
         resolve_device("gpu", nn.Linear(1, 1))
     assert resolve_device("auto", nn.Linear(1, 1)).type == "cpu"
+
+
+def test_threads_take_turns_with_a_model():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Flatten()
+    ).append(nn.Linear(4 * 36, 2))
+    images = torch.randn(12, 2, 8, 8)
+    circuits = [rc.Circuit(model, layers, sample="image") for layers in (["0", "2"], ["2"], ["0"])]
+
+    def compute(circuit):
+        options = {"rule": rc.Secant(3), "batch": 2, "progress": False}
+        trees = [rc.contributions(circuit, images, rc.Class(0), **options) for _ in range(4)]
+        return [tree[layer]["contribution"].values for tree in trees for layer in circuit.layers]
+
+    alone = [compute(circuit) for circuit in circuits]
+    with ThreadPoolExecutor(3) as threads:
+        for found, wanted in zip(threads.map(compute, circuits), alone, strict=True):
+            np.testing.assert_array_equal(found, wanted)
+    assert all(module.training for module in model.modules())
+    assert all(one.requires_grad for one in model.parameters())
