@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from retinacodec.errors import InputError
 from retinacodec.taps import Tap
 
-__all__ = ["Captured", "tapped"]
+__all__ = ["Captured", "first_replaced", "tapped"]
 
 Captured = dict[str, list[Tensor]]
 
@@ -61,10 +61,17 @@ def tapped(model: nn.Module, layers: Sequence[str] | Mapping[str, Tap]) -> Itera
 def _output_recorder(record: list[Tensor], label: str) -> Any:
     def hook(module: nn.Module, inputs: Any, output: Any) -> Any:  # noqa: ARG001
         if isinstance(output, tuple) and output:
-            return (_record(output[0], record, label), *output[1:])
+            return first_replaced(output, _record(output[0], record, label))
         return _record(output, record, label)
 
     return hook
+
+
+def first_replaced(values: tuple[Any, ...], first: Tensor) -> tuple[Any, ...]:
+    """Return a tuple, named or not, with another first value."""
+    if hasattr(values, "_fields"):
+        return type(values)(first, *values[1:])
+    return (first, *values[1:])
 
 
 def _input_recorder(record: list[Tensor], label: str) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from retinacodec.capture import first_replaced
 from retinacodec.circuit import evaluating
 from retinacodec.errors import InputError
 
@@ -107,7 +108,7 @@ class _Record:
 
         def hook(module: nn.Module, inputs: Any, output: Any) -> Any:  # noqa: ARG001
             if isinstance(output, tuple) and output:
-                return (self._copied(output[0], label), *output[1:])
+                return first_replaced(output, self._copied(output[0], label))
             return self._copied(output, label)
 
         return hook

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
+
 import numpy as np
 import pytest
 import torch
@@ -150,3 +152,30 @@ def test_an_input_given_by_name_is_tapped_too():
     with tapped(model := Named(), find_taps(model, ["inner:input"])) as captured:
         model(torch.ones(2, 1, 2, 3))
     assert captured["inner:input"][0].shape == (2, 4)
+
+
+def test_named_tuples_keep_their_names():
+    Pair = namedtuple("Pair", "seen state")
+
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(4, 3)
+
+        def forward(self, x):
+            seen = self.inner(x)
+            return Pair(seen, seen.detach())
+
+    class Reader(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.two = Two()
+
+        def forward(self, x):
+            return torch.relu(self.two(x.flatten(1)).seen)
+
+    torch.manual_seed(0)
+    circuit = rc.Circuit(Reader(), ["two"], sample="image")
+    tree = rc.contributions(circuit, torch.randn(5, 1, 2, 2), rc.Class(0), progress=False)
+    assert tree["two"].attrs["full_cut"]
+    assert float(abs(tree["two"]["residual"]).max()) < 1e-6 < float(abs(tree["value"]).max())
