@@ -195,6 +195,25 @@ def _full_precision() -> contextlib.AbstractContextManager[None]:
     )
 
 
+def precision(model: nn.Module) -> torch.dtype:
+    """Return float64 for a model with weights in it, else float32.
+
+    Raises
+    ------
+    InputError
+        If weights are in half precision, in which contributions would drown in rounding.
+    """
+    state = (*model.parameters(), *model.buffers())
+    kinds = {one.dtype for one in state if one.is_floating_point()}
+    short = kinds - {torch.float32, torch.float64}
+    if short:
+        raise InputError(
+            f"circuit: expected weights in float32 or float64, got {', '.join(map(str, short))}; "
+            "call model.float()"
+        )
+    return torch.float64 if torch.float64 in kinds else torch.float32
+
+
 def movie_tensor(circuit: Circuit, movie: xr.Dataset) -> Tensor:
     """Return the contrast of a movie as a tensor on the CPU, after checking that it fits."""
     check_stimulus(movie)
@@ -205,7 +224,8 @@ def movie_tensor(circuit: Circuit, movie: xr.Dataset) -> Tensor:
             f"movie: the model reads frames of {tuple(size)} pixels (y, x), got {have}; "
             "crop or resample the movie, or fit a model of this size"
         )
-    contrast = torch.from_numpy(np.asarray(movie["contrast"].values, dtype=np.float32))
+    values = np.asarray(movie["contrast"].values, dtype=np.float32)
+    contrast = torch.from_numpy(values).to(precision(circuit.model))
     if len(contrast) <= circuit.first_frame:
         circuit.windows(contrast)
     return contrast

@@ -91,7 +91,7 @@ class Job:
             starts = rule.baseline.starts(samples.frames, samples.shape)
         short = _short(circuit, target, rule, samples, wish, where, starts) if fast else None
         with evaluating(circuit.model, where), torch.no_grad():
-            outputs = circuit.model(samples.take(0, 1).contiguous().to(where))
+            outputs = _checked(circuit.model(samples.take(0, 1).contiguous().to(where)))
         names = circuit.output_names(outputs.shape[1])
         bound = bind_target(target, names, partial(_outputs, samples, short, where))
         labels = _labels(bound, names, outputs, samples)
@@ -100,7 +100,8 @@ class Job:
         if short is None:
             one = samples.take(0, 1).contiguous().to(where)
             sides = {label: (tap.name, tap.side) for label, tap in circuit.taps.items()}
-            bypasses = bypass(circuit.model, sides, one)
+            with evaluating(circuit.model, where):
+                bypasses = bypass(circuit.model, sides, one)
             generic = replace(generic, rule=_feasible(generic, one))
         units = getattr(bound, "units", "")
         assembler = Assembler(circuit, samples.coordinate, names, labels, units, bypasses)
@@ -188,6 +189,17 @@ class Job:
         if condition is not None:
             attrs["condition_number"] = condition()
         return attrs
+
+
+def _checked(outputs: Any) -> torch.Tensor:
+    """Return what a model gave for one sample, or raise `InputError`."""
+    if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2 or len(outputs) != 1:
+        shape = tuple(getattr(outputs, "shape", ())) or type(outputs).__name__
+        raise InputError(
+            f"circuit: expected outputs (batch, output) of the model, got {shape} for a batch of "
+            "1; wrap the model so that it returns such a tensor"
+        )
+    return outputs
 
 
 def _short(

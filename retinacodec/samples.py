@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from retinacodec.circuit import Circuit, evaluating, movie_tensor
+from retinacodec.circuit import Circuit, evaluating, movie_tensor, precision
 from retinacodec.errors import InputError
 
 __all__ = ["Images", "Samples", "rows_for"]
@@ -28,7 +28,7 @@ class Samples:
     circuit : Circuit
         The circuit.
     frames : torch.Tensor (time, y, x) or (image, channel, y, x)
-        The whole movie, or all images, float32.
+        The whole movie, or all images, in the precision of the model.
     coordinate : xarray.DataArray (time,) or (image,)
         Times, s, or names of the responses.
     attrs : dict
@@ -105,8 +105,7 @@ def rows_for(circuit: Circuit, source: xr.Dataset | Images) -> Samples:
         return Samples(circuit, movie_tensor(circuit, source), times, attrs)
     if isinstance(source, xr.Dataset):
         raise InputError("contributions: expected images (image, channel, y, x), got a Dataset")
-    values = source.values if isinstance(source, xr.DataArray) else source
-    pixels = torch.as_tensor(values).detach().to("cpu", torch.float32)
+    pixels = _pixels(source, circuit.sample).to("cpu", precision(circuit.model))
     if pixels.ndim != 4 or not len(pixels):
         raise InputError(
             f"contributions: expected images (image, channel, y, x), got {tuple(pixels.shape)}"
@@ -114,6 +113,17 @@ def rows_for(circuit: Circuit, source: xr.Dataset | Images) -> Samples:
     if not bool(pixels.isfinite().all()):
         raise InputError("contributions: images hold NaN or infinite values; mend them first")
     return Samples(circuit, pixels, _image_names(source, len(pixels), circuit.sample))
+
+
+def _pixels(source: Images, dim: str) -> Tensor:
+    """Return images as a tensor; those with named dims in the order (image, channel, y, x)."""
+    if isinstance(source, Tensor):
+        return source.detach()
+    if isinstance(source, xr.DataArray):
+        order = (dim, "channel", "y", "x")
+        named = set(source.dims) == set(order)
+        source = (source.transpose(*order) if named else source).values
+    return torch.from_numpy(np.ascontiguousarray(source))
 
 
 def _image_names(source: xr.Dataset | Images, count: int, dim: str) -> xr.DataArray:

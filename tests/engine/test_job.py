@@ -223,3 +223,46 @@ def test_no_layer_takes_the_place_of_another_or_of_a_variable(tmp_path, written)
     assert [node.attrs["layer"] for node in tree.children.values()] == layers
     assert [node.sizes["channel"] for node in tree.children.values()] == [4, 4, 3, 3, 2]
     assert all(node.attrs["relative_residual"] < 1e-5 for node in tree.children.values())
+
+
+def test_a_model_in_double_precision_is_explained_in_it(circuit):
+    wide = rc.Circuit(Net().double().eval(), LAYERS, sample="image", output="class")
+    tree, single = explained(wide, rc.Secant(4)), explained(circuit, rc.Secant(4))
+    scale = float(abs(tree["value"] - tree["baseline_value"]).max())
+    assert max(float(abs(tree[layer]["residual"]).max()) for layer in "ac") < 1e-12 * scale
+    for layer in LAYERS:
+        np.testing.assert_allclose(
+            tree[layer]["contribution"].values,
+            single[layer]["contribution"].values,
+            atol=1e-5 * scale,
+        )
+    half = rc.Circuit(Net().bfloat16(), LAYERS, sample="image")
+    with pytest.raises(InputError, match=r"float32 or float64, got torch.bfloat16; call model.fl"):
+        explained(half, rc.Secant(4))
+
+
+def test_images_are_taken_by_the_names_of_their_dims(circuit):
+    dims = ("image", "channel", "y", "x")
+    named = xr.DataArray(IMAGES.numpy(), dims=dims).transpose("image", "y", "x", "channel")
+    backwards = IMAGES.numpy()[:, :, ::-1][:, :, ::-1]
+    wanted = explained(circuit, rc.Secant(2))["value"].values
+    for images in (named, backwards):
+        tree = rc.contributions(circuit, images, rc.Class(2), rule=rc.Secant(2), progress=False)
+        np.testing.assert_array_equal(tree["value"].values, wanted)
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"), [("tuple", "got tuple"), ("flat", r"got \(1,\)"), ("map", r"got \(1, 6, 12")]
+)
+def test_other_outputs_than_one_row_a_sample_are_refused(shape, said):
+    class Other(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Conv2d(2, 6, 3, padding=1)
+
+        def forward(self, x):
+            h = self.a(x)
+            return {"tuple": (h, x), "flat": h.mean(dim=(1, 2, 3)), "map": h}[shape]
+
+    with pytest.raises(InputError, match=rf"expected outputs \(batch, output\) .* {said}"):
+        explained(rc.Circuit(Other(), ["a"], sample="image"), rc.Secant(2), lambda y: y.sum(1))
