@@ -13,6 +13,7 @@ import xarray as xr
 
 from retinacodec.adaptive_path import AdaptivePath
 from retinacodec.assembly import Assembler
+from retinacodec.capture import tapped
 from retinacodec.circuit import Circuit, evaluating
 from retinacodec.cuts import bypass
 from retinacodec.devices import resolve_device
@@ -101,6 +102,7 @@ class Job:
             one = samples.take(0, 1).contiguous().to(where)
             sides = {label: (tap.name, tap.side) for label, tap in circuit.taps.items()}
             with evaluating(circuit.model, where):
+                _rehearse(circuit, one, outputs, wish.maps)
                 bypasses = bypass(circuit.model, sides, one)
             generic = replace(generic, rule=_feasible(generic, one))
         units = getattr(bound, "units", "")
@@ -200,6 +202,29 @@ def _checked(outputs: Any) -> torch.Tensor:
             "1; wrap the model so that it returns such a tensor"
         )
     return outputs
+
+
+def _rehearse(circuit: Circuit, sample: torch.Tensor, outputs: torch.Tensor, maps: bool) -> None:
+    """Raise `InputError` if taps change what the model gives, or calls of one differ in shape."""
+    with tapped(circuit.model, circuit.taps) as captured, torch.no_grad():
+        again = circuit.model(sample)
+    if not torch.allclose(again, outputs, rtol=1e-3, atol=1e-5, equal_nan=True):
+        raise InputError(
+            "circuit: with its layers tapped the model gives other outputs; one changes its input "
+            "in place and its result is not used, or the model is random in eval(): use the result"
+        )
+    for label, calls in captured.items():
+        module = circuit.model.get_submodule(circuit.taps[label].name)
+        parts = [circuit.taps[label].by_channel(module, one).shape[1:] for one in calls]
+        shapes = list(dict.fromkeys(tuple(part if maps else part[:1]) for part in parts))
+        if len(shapes) > 1:
+            what = "positions" if maps and len({shape[0] for shape in shapes}) == 1 else "channels"
+            raise InputError(
+                f"layer {label!r}: it is called {len(calls)} times, with different {what} "
+                f"({', '.join(map(str, shapes))}), which have no sum; "
+                + ("take maps=False or " if what == "positions" else "")
+                + "tap the layers before it"
+            )
 
 
 def _short(

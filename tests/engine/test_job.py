@@ -101,8 +101,8 @@ def test_measured_need_grows_with_what_is_kept_for_the_backward_pass(circuit):
     last = rc.Circuit(circuit.model, ["c"], sample="image", output="class")
     short = measure_need(GenericPath(last, rc.Class(1), rc.IntegratedGradients(5)), one)
     tapped = 4 * (6 * 144 + 5 * 36 + 4 * 16)
-    assert plain.held == 3 * tapped
-    assert short.held == 3 * 4 * 4 * 16
+    assert plain.held == 2 * tapped
+    assert short.held == 2 * 4 * 4 * 16
     assert short.row < plain.row
 
 
@@ -266,3 +266,40 @@ def test_other_outputs_than_one_row_a_sample_are_refused(shape, said):
 
     with pytest.raises(InputError, match=rf"expected outputs \(batch, output\) .* {said}"):
         explained(rc.Circuit(Other(), ["a"], sample="image"), rc.Secant(2), lambda y: y.sum(1))
+
+
+class Reused(nn.Module):
+    """One rectifier for two widths, one convolution for two resolutions, both in place."""
+
+    def __init__(self, ignored=False):
+        super().__init__()
+        torch.manual_seed(0)
+        self.ignored = ignored
+        self.a, self.wide = nn.Conv2d(2, 4, 1), nn.Conv2d(4, 6, 3)
+        self.relu, self.readout = nn.ReLU(inplace=True), nn.Linear(10, 2)
+
+    def forward(self, x):
+        coarse = self.a(nn.functional.adaptive_avg_pool2d(x, 1)).flatten(1)
+        fine = self.a(x)
+        used = self.relu(fine)
+        top = self.relu(self.wide(fine if self.ignored else used)).mean(dim=(2, 3))
+        return self.readout(torch.cat([coarse, top], dim=1))
+
+
+def test_calls_of_a_layer_that_have_no_sum_are_refused():
+    circuit = rc.Circuit(Reused(), ["relu"], sample="image")
+    with pytest.raises(InputError, match=r"'relu'.* 2 times, .*channels \(\(4,\), \(6,\)\)"):
+        explained(circuit, rc.Secant(2), rc.Class(0))
+    circuit = rc.Circuit(Reused(), ["a"], sample="image")
+    with pytest.raises(InputError, match=r"'a'.*positions \(\(4, 1, 1\), \(4, 12, 12\)\).*maps=F"):
+        explained(circuit, rc.Secant(2), rc.Class(0), maps=True)
+    tree = explained(circuit, rc.Secant(2), rc.Class(0))
+    change = (tree["value"] - tree["baseline_value"]).values
+    sums = tree["a"]["contribution"].sum(("sign", "channel")).values
+    np.testing.assert_allclose(sums, change, atol=1e-6)
+
+
+def test_a_layer_whose_work_in_place_would_be_lost_is_refused():
+    circuit = rc.Circuit(Reused(ignored=True), ["a", "relu:input"], sample="image")
+    with pytest.raises(InputError, match="the model gives other outputs; one changes its input"):
+        explained(circuit, rc.Secant(2), rc.Class(0))
