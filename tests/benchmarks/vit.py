@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import retinacodec as rc
-from retinacodec.capture import Tap
+from retinacodec.taps import Tap
 
 __all__ = ["trained_vit", "vit_blocks"]
 
