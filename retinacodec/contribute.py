@@ -146,12 +146,21 @@ def contributions(
         if out is not None:
             tree = _streamed(job, stretches(), summary, Path(out), overwrite)
         else:
-            parts = [found for _, found in stretches()]
-            whole = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-            tree = job.assembler.tree(whole, 0)
+            tree = job.assembler.tree(_joined(stretches(), len(job.samples)), 0)
             _note(tree, job.attrs(), summary.shares())
     summary.say(level)
     return check_contributions(tree)
+
+
+def _joined(stretches: Iterator[tuple[int, dict[str, Array]]], samples: int) -> dict[str, Array]:
+    """Return the arrays of all stretches in one, which is there from the first stretch on."""
+    whole: dict[str, Array] = {}
+    for start, found in stretches:
+        for key, values in found.items():
+            if key not in whole:
+                whole[key] = np.empty((samples, *values.shape[1:]), values.dtype)
+            whole[key][start : start + len(values)] = values
+    return whole
 
 
 def _note(tree: xr.DataTree, attrs: dict[str, Any], shares: dict[str, float]) -> None:

@@ -143,9 +143,11 @@ class Job:
                 "maps=False"
             )
         if self.short is not None:
-            working = self.short.working_bytes(batch) / 1e9
-            block = min(self.short.block, count)
-            return self, Plan("movie", count, block, len(self.rule.points()), working, kept)
+            targets = len(self.assembler.labels or (None,))
+            short, block, working = self.short.divided(budget_gb, batch, targets, need.kept)
+            points, block = len(self.rule.points()), min(block, count)
+            plan = Plan("movie", count, block, points, working / 1e9, kept)
+            return replace(self, short=short), plan
         generic, plan = divide(self.generic, need, count, budget_gb, batch, self._adaptive)
         return replace(self, generic=generic, short=None), plan
 

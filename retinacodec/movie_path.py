@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from retinacodec.circuit import Circuit, evaluating
 from retinacodec.dense_path import DensePath, Part, Place, State
+from retinacodec.errors import InputError
 from retinacodec.generic_path import GenericPath
 from retinacodec.movie_convolution import convolve_movie
 from retinacodec.quadrature import Quadrature
@@ -28,6 +29,7 @@ __all__ = ["MoviePath"]
 
 _log = logging.getLogger(__name__)
 _FFT_FRAMES = 256
+_COPIES = 3  # of a part of the result, while it is put together and written
 _WORKING_BYTES = {True: 64e6, False: 1e9}  # near the processor's caches; on a GPU
 
 
@@ -76,6 +78,8 @@ class MoviePath:
         Where to compute.
     branches : tuple of Branch
         The model's pieces and how they are computed, for paths from each baseline.
+    frames : int, optional
+        Windows computed at a time after the first convolution; chosen if left out.
     """
 
     circuit: Circuit
@@ -84,6 +88,7 @@ class MoviePath:
     wish: Wish
     device: torch.device
     branches: tuple[Branch, ...] = field(repr=False)
+    frames: int | None = None
 
     @classmethod
     def match(
@@ -183,9 +188,7 @@ class MoviePath:
             ]
         return torch.cat(rows)
 
-    def run(
-        self, movie: Tensor, start: int, stop: int, batch: int | None = None
-    ) -> dict[str, Array]:
+    def run(self, movie: Tensor, start: int, stop: int) -> dict[str, Array]:
         """Return the contributions for some windows of a movie.
 
         Parameters
@@ -194,15 +197,13 @@ class MoviePath:
             Contrast.
         start, stop : int
             Windows, as numbered by `Circuit.windows`.
-        batch : int, optional
-            Windows computed at a time after the first convolution; chosen if left out.
 
         Returns
         -------
         dict of str to ndarray (window, target, ...)
             As from `GenericPath.run`.
         """
-        batch = self._frames_at_once() if batch is None else batch
+        batch = self._frames_at_once() if self.frames is None else self.frames
         first = start + self.circuit.first_frame
         parts = []
         with torch.no_grad():
@@ -216,19 +217,41 @@ class MoviePath:
         room = _WORKING_BYTES[self.device.type == "cpu"]
         return int(max(1, min(128, room // self.branches[0].engine.bytes_per_frame)))
 
-    def working_bytes(self, batch: int | None = None) -> int:
-        """Estimate the memory at work, bytes.
+    def divided(
+        self, budget_gb: float, batch: int | None, targets: int, kept: int
+    ) -> tuple[MoviePath, int, int]:
+        """Return the path within a budget, the windows of one `run` and its memory, bytes.
 
         Parameters
         ----------
-        batch : int, optional
-            As in `run`.
+        budget_gb, batch, targets, kept
+            Working memory, GB; windows at a time, if the caller wants to say; number of targets;
+            bytes of a window in the result.
         """
-        batch = self._frames_at_once() if batch is None else batch
-        layer = self.stack.layers[0]
-        lags = layer.weight.shape[1]
-        transforms = 6 * 4 * _FFT_FRAMES * (layer.scale.numel() + layer.scale[0].numel())
-        return int(batch * self.branches[0].engine.bytes_per_frame + transforms + 8 * lags)
+        layer, room = self.stack.layers[0], budget_gb * 1e9
+        fixed = 6 * 4 * _FFT_FRAMES * (layer.scale.numel() + layer.scale[0].numel())
+        each = self._window_bytes(targets)
+        block = int(max(min(self.block, (room - fixed) / 2 // (_COPIES * kept)), 1))
+        fits = (room - fixed - _COPIES * block * kept) // each
+        if fits < 1 and batch is None:
+            least = (fixed + _COPIES * kept + each) / 1e9
+            raise InputError(
+                f"contributions: one window takes {least:.2g} GB, the budget is {budget_gb:g} GB; "
+                "raise budget_gb, or tap fewer layers"
+            )
+        chosen = min(fits, self._frames_at_once()) if batch is None else batch
+        frames = int(max(min(chosen, block), 1))
+        working = fixed + _COPIES * block * kept + frames * each
+        return replace(self, frames=frames), block, int(working)
+
+    def _window_bytes(self, targets: int) -> int:
+        """Estimate the working memory of one window, bytes."""
+        taps, several = self.stack.taps.values(), len(self.branches) > 1
+        places = {(tap.layer, tap.after): tap.scale.numel() for tap in taps}
+        keep = several or self.wish.maps or any(tap.flat for tap in taps)
+        parts = sum(places.values()) * (2 * len(self.branches) + 1 if keep else 0)
+        slopes = 2 * len(self.rule.points()) * self.stack.offset.numel()
+        return self.branches[0].engine.bytes_per_frame + 4 * targets * (parts + slopes)
 
     def _bare(self, movie: Tensor, start: int, stop: int, size: int) -> Iterator[Tensor]:
         """Yield the first convolution (frame, channel, y, x) without bias, some frames at once."""

@@ -15,10 +15,12 @@ import retinacodec as rc
 from retinacodec.circuit import evaluating, predict
 from retinacodec.contribute import contributions
 from retinacodec.dense_path import DensePath
+from retinacodec.errors import InputError
 from retinacodec.event_path import EventPath
 from retinacodec.generic_path import GenericPath
 from retinacodec.models.deep_retina import DeepRetina
 from retinacodec.models.readouts import OnePositionReadout
+from retinacodec.models.toy import ToyCircuit
 from retinacodec.movie_path import MoviePath
 from retinacodec.quadrature import Quadrature
 from retinacodec.schema import make_stimulus
@@ -258,7 +260,7 @@ def test_result_depends_neither_on_pieces_nor_on_threads():
     _, whole, fast = both(model, model.layers, RULES[0], rc.EachCell())
     pieces = [fast.run(FRAMES, start, min(start + 3, 11)) for start in range(0, 11, 3)]
     joined = {key: np.concatenate([piece[key] for piece in pieces]) for key in whole}
-    batches = fast.run(FRAMES, 0, 11, batch=3)
+    batches = replace(fast, frames=3).run(FRAMES, 0, 11)
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
@@ -368,3 +370,23 @@ def test_quadrature_is_the_rule(rule):
 
 def test_too_many_points_take_the_generic_path():
     assert Quadrature.of(rc.Secant(1000)) is None
+
+
+def test_the_budget_holds_on_the_fast_path():
+    circuit = rc.Circuit(ToyCircuit(), ["relu1"])
+    frames = np.random.default_rng(0).normal(size=(300, *circuit.model.size))
+    stimulus = make_stimulus(frames, frame_rate=60, pixel_um=50, name="noise")
+    wide = rc.plan_contributions(circuit, stimulus, rc.EachCell(), maps=True)
+    budget = 0.5 * wide.working_gb
+    options = {"maps": True, "budget_gb": budget, "out": "parts.zarr"}
+    plan = rc.plan_contributions(circuit, stimulus, rc.EachCell(), **options)
+    assert (wide.path, plan.path) == ("movie", "movie")
+    assert plan.working_gb <= budget
+    with pytest.raises(InputError, match=r"one window takes .* GB, the budget is 1e-09 GB"):
+        rc.plan_contributions(circuit, stimulus, rc.EachCell(), budget_gb=1e-9)
+    whole = rc.contributions(circuit, stimulus, rc.EachCell(), progress=False)
+    for options in ({"batch": 3}, {"budget_gb": budget}):
+        parts = rc.contributions(circuit, stimulus, rc.EachCell(), progress=False, **options)
+        np.testing.assert_allclose(
+            parts["relu1"]["contribution"], whole["relu1"]["contribution"], atol=1e-6
+        )
