@@ -158,16 +158,28 @@ class Summary:
                 self.residuals.setdefault(layer, []).append(np.abs(values))
 
     def shares(self) -> dict[str, float]:
-        """Return each layer's median residual over the median change of the target."""
-        scale = max(float(np.median(np.concatenate(self.changes))), 1e-30)
+        """Return each layer's median residual over the median change, where it is finite."""
+        changes = np.concatenate(self.changes)
+        known = np.isfinite(changes)
+        if not known.any():
+            return dict.fromkeys(self.residuals, float("nan"))
+        scale = max(float(np.median(changes[known])), 1e-30)
         return {
-            layer: float(np.median(np.concatenate(values))) / scale
+            layer: float(np.median(np.concatenate(values)[known])) / scale
             for layer, values in self.residuals.items()
         }
 
     def say(self, level: int) -> None:
         """Log the shares, and warn where they say that something is wrong."""
         shares = self.shares()
+        finite = np.concatenate([np.isfinite(one).all(axis=1) for one in self.changes])
+        if not finite.all():
+            _log.warning(
+                "the target is NaN or infinite for %d of %d samples, or at their baseline; their "
+                "contributions mean nothing; check target and model there",
+                np.sum(~finite),
+                len(finite),
+            )
         if not self.complete:
             _log.log(level, "contributions of this rule do not sum to the change of the target")
             return

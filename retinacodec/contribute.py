@@ -13,6 +13,7 @@ import xarray as xr
 
 from retinacodec.assembly import Summary
 from retinacodec.circuit import Circuit, evaluating
+from retinacodec.errors import InputError
 from retinacodec.job import Job
 from retinacodec.memory import Plan
 from retinacodec.progress import track
@@ -130,6 +131,7 @@ def contributions(
     rule = Secant() if rule is None else rule
     wish = Wish(maps, activations, gradients)
     job = Job.prepare(circuit, movie, target, rule, wish, fast, device)
+    _check_division(batch, budget_gb)
     with evaluating(circuit.model, job.device):
         job, plan = job.divided(batch, budget_gb, whole=out is None)
         level = logging.INFO if progress else logging.DEBUG
@@ -150,6 +152,14 @@ def contributions(
             _note(tree, job.attrs(), summary.shares())
     summary.say(level)
     return check_contributions(tree)
+
+
+def _check_division(batch: int | None, budget_gb: float) -> None:
+    whole = isinstance(batch, int) and not isinstance(batch, bool) and batch > 0
+    if batch is not None and not whole:
+        raise InputError(f"contributions: expected a whole batch of at least 1, got {batch!r}")
+    if not budget_gb > 0:
+        raise InputError(f"contributions: expected a budget above 0 GB, got {budget_gb}")
 
 
 def _joined(stretches: Iterator[tuple[int, dict[str, Array]]], samples: int) -> dict[str, Array]:
@@ -221,5 +231,6 @@ def plan_contributions(
     """
     rule = Secant() if rule is None else rule
     job = Job.prepare(circuit, movie, target, rule, Wish(maps, False, False), fast, device)
+    _check_division(batch, budget_gb)
     with evaluating(circuit.model, job.device):
         return job.divided(batch, budget_gb, whole=out is None)[1]

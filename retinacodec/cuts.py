@@ -44,8 +44,7 @@ def bypass(
     Raises
     ------
     InputError
-        If the sample is not floating point, a module does not exist, a tap is no tensor, or
-        the outputs do not depend on the sample in a way that can be differentiated.
+        If the sample is not floating point, a module does not exist, or a tap is no tensor.
 
     Notes
     -----
@@ -74,11 +73,6 @@ def bypass(
         raise InputError(f"cuts: expected a sample in floating point, got {sample.dtype}")
     record = _record(model, taps, sample)
     graph = _Graph.behind(record.ends, record.source)
-    if graph.source is None:
-        raise InputError(
-            "cuts: the outputs do not depend on the stimulus in a way that can be "
-            "differentiated; check for detach() or no_grad in the model"
-        )
     return {
         label: _reason(graph, record, label, name, side) for label, (name, side) in taps.items()
     }

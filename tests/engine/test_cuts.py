@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+import retinacodec as rc
 from retinacodec.cuts import bypass
 from retinacodec.errors import InputError
 
@@ -358,20 +359,30 @@ def test_what_cannot_be_followed_is_refused():
     with pytest.raises(InputError, match="floating point"):
         cuts(retina(), "conv1", sample=torch.zeros(1, 3, 8, 8, dtype=torch.int64))
 
-    class Blind(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.out = nn.Linear(192, 2)
-
-        def forward(self, x):
-            return self.out(x.flatten(1).detach())
-
-    with pytest.raises(InputError, match="do not depend on the stimulus"):
-        cuts(Blind(), "out")
-
     class Listing(nn.Module):
         def forward(self, x):
             return {"x": x}
 
     with pytest.raises(InputError, match="got dict"):
         cuts(nn.Sequential(Listing()), "0")
+
+
+def test_a_beginning_without_gradients_is_a_reason_and_no_error():
+    class Frozen(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.out = nn.Linear(192, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            with torch.no_grad():
+                seen = torch.relu(self.stem(x.flatten(1)))
+            return self.out(seen)
+
+    model = Frozen()
+    found = cuts(model, "out", "stem")
+    assert "does not reach 'out' in a way that can be differentiated" in found["out"]
+    assert "does not reach 'stem' in a way" in found["stem"]
+    images = torch.randn(3, 3, 8, 8)
+    circuit = rc.Circuit(model, ["out:input"], sample="image")
+    tree = rc.contributions(circuit, images, rc.Class(1), rule=rc.Secant(3), progress=False)
+    assert float(abs(tree["out_input"]["residual"]).max()) < 1e-6 < abs(tree["value"]).max()

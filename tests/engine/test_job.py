@@ -77,7 +77,7 @@ def test_paths_in_runs_are_whole_paths(circuit, rule, longest):
 def test_a_small_budget_gives_the_same_numbers(circuit):
     for rule in (rc.Secant(6), rc.IntegratedGradients(6)):
         large = explained(circuit, rule)
-        budget = 0.09 * rc.plan_contributions(circuit, IMAGES, rc.Class(2), rule=rule).working_gb
+        budget = 0.3 * rc.plan_contributions(circuit, IMAGES, rc.Class(2), rule=rule).working_gb
         plan = rc.plan_contributions(circuit, IMAGES, rc.Class(2), rule=rule, budget_gb=budget)
         assert (plan.batch, 1 < plan.longest < 7) == (1, True)
         assert plan.working_gb <= budget
@@ -303,3 +303,28 @@ def test_a_layer_whose_work_in_place_would_be_lost_is_refused():
     circuit = rc.Circuit(Reused(ignored=True), ["a", "relu:input"], sample="image")
     with pytest.raises(InputError, match="the model gives other outputs; one changes its input"):
         explained(circuit, rc.Secant(2), rc.Class(0))
+
+
+def test_samples_without_a_target_are_counted_and_left_out_of_the_shares(circuit, caplog):
+    def patchy(outputs):
+        return torch.where(torch.arange(len(outputs)) < 3, torch.nan, 1) * outputs[:, 0]
+
+    rule = rc.ActivationGradient()
+    tree = explained(circuit, rule, patchy, batch=7)
+    assert "NaN or infinite for 3 of 7 samples" in caplog.text
+    assert np.isfinite([node.attrs["relative_residual"] for node in tree.children.values()]).all()
+    caplog.clear()
+    tree = explained(circuit, rule, lambda outputs: outputs[:, 0] * torch.nan)
+    assert "NaN or infinite for 7 of 7 samples" in caplog.text
+
+
+@pytest.mark.parametrize("batch", [0, -1, 1.5, True])
+def test_batches_that_are_none_are_refused(circuit, batch):
+    with pytest.raises(InputError, match="whole batch of at least 1, got"):
+        explained(circuit, rc.Secant(2), batch=batch)
+
+
+@pytest.mark.parametrize("budget", [0, -1.0, float("nan")])
+def test_budgets_that_are_none_are_refused(circuit, budget):
+    with pytest.raises(InputError, match="budget above 0 GB, got"):
+        explained(circuit, rc.Secant(2), budget_gb=budget)
