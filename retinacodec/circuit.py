@@ -173,7 +173,7 @@ def _evaluating(model: nn.Module, device: torch.device | None) -> Iterator[nn.Mo
         model.requires_grad_(False)
         if device is not None and device != home:
             model.to(device)
-        with _full_precision():
+        with _full_precision(), torch.inference_mode(False):
             yield model
     finally:
         if device is not None and device != home:

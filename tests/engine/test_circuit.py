@@ -153,3 +153,16 @@ def test_threads_take_turns_with_a_model():
             np.testing.assert_array_equal(found, wanted)
     assert all(module.training for module in model.modules())
     assert all(one.requires_grad for one in model.parameters())
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_inference_mode_around_changes_nothing(fast):
+    toy, movie = ToyCircuit(), noise()
+    options = {"fast": fast, "progress": False}
+    plain = rc.contributions(Circuit(toy, ["relu1"]), movie, rc.Cell(0), **options)
+    with torch.inference_mode():
+        inside = rc.contributions(Circuit(toy, ["relu1"]), movie, rc.Cell(0), **options)
+    assert inside.attrs["path"] == plain.attrs["path"] == ("movie" if fast else "generic")
+    np.testing.assert_array_equal(
+        inside["relu1"]["contribution"].values, plain["relu1"]["contribution"].values
+    )
