@@ -181,6 +181,11 @@ def forward(
     for label, calls in captured.items():
         if not calls:
             raise InputError(f"layer {label!r} was not called while the model ran; tap another")
+        if not all(tensor.requires_grad for tensor in calls):
+            raise InputError(
+                f"layer {label!r} runs without gradients (no_grad or inference_mode in the model); "
+                "tap a later one"
+            )
     if not score.requires_grad:
         raise InputError(
             "target: it does not depend on any of the layers "

@@ -166,3 +166,19 @@ def test_inference_mode_around_changes_nothing(fast):
     np.testing.assert_array_equal(
         inside["relu1"]["contribution"].values, plain["relu1"]["contribution"].values
     )
+
+
+def test_a_layer_that_runs_without_gradients_is_named():
+    class Frozen(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.out = nn.Linear(4, 3), nn.Linear(3, 2)
+
+        def forward(self, x):
+            with torch.no_grad():
+                seen = self.stem(x.flatten(1))
+            return self.out(torch.relu(seen))
+
+    circuit = Circuit(Frozen(), ["stem", "out:input"], sample="image")
+    with pytest.raises(InputError, match="'stem' runs without gradients"):
+        rc.contributions(circuit, torch.randn(2, 1, 2, 2), rc.Class(0), progress=False)
