@@ -135,9 +135,8 @@ class AdaptivePath:
         walks = [_Walk(self, tally, samples, start, ends) for start in starts]
         for walk in walks:
             walk.go()
-        last = walks[-1].ends
         for number in range(walks[0].score.shape[-1]):
-            tally.close(number, last[number] if last else None)
+            tally.close(number)
         begun = torch.stack([walk.score[:, 0] for walk in walks]).mean(dim=0)
         found = tally.found(walks[-1].score[:, -1], begun, outputs)
         found["steps"] = torch.stack([walk.counts for walk in walks]).amax(dim=0).numpy()
@@ -154,7 +153,6 @@ class _Walk:
     start: Tensor
     to: Ends
     score: Tensor = field(default_factory=lambda: torch.empty(0))
-    ends: list[Slopes] = field(default_factory=list)
     counts: Tensor = field(default_factory=lambda: torch.empty(0))
     left: Tensor = field(default_factory=lambda: torch.empty(0))
 
@@ -187,10 +185,9 @@ class _Walk:
         score = one.score.detach().double().cpu()
         if not len(self.score):
             self.score = score
-            wish = self.job.path.wish
-            self.ends = (
-                [_last(each) for each in slopes] if wish.activations or wish.gradients else []
-            )
+            for number, each in enumerate(slopes):
+                for item in each.items(number):
+                    self.tally.end(*item)
         chosen = self._worst(self._residuals(slopes, score, owners), pieces, pending)
         weight = (~chosen).to(rows.dtype).to(rows.device)
         for number, each in enumerate(slopes):
@@ -239,14 +236,6 @@ class _Walk:
             self.left[sample].clamp_(min=0)
             chosen[rows] = picked.view(len(rows), -1)
         return chosen
-
-
-def _last(slopes: Slopes) -> Slopes:
-    layers = {
-        layer: [(a[:, -1:].clone(), g[:, -1:].clone()) for a, g in calls]
-        for layer, calls in slopes.layers.items()
-    }
-    return Slopes(layers, [])
 
 
 def _interval_sums(rule: IntegratedGradients, activation: Tensor, gradient: Tensor) -> Tensor:

@@ -90,12 +90,17 @@ class GenericPath:
         """
         one = self.forward(rows, ends)
         carry = self._split() and not self.rule.chords
-        wanted = self.wish.activations or self.wish.gradients
         for number in range(one.score.shape[-1]):
-            slopes = one.slopes(number)
-            tally.add(slopes, number, carry=carry)
+
+            def take(layer: str, call: int, activation: Tensor, gradient: Tensor) -> None:
+                key = (layer, call, number)  # noqa: B023
+                tally.add(key, activation, gradient, carry=carry)
+                if done:
+                    tally.end(key, activation, gradient)
+
+            one.feed(number, take)
             if done:
-                tally.close(number, slopes if wanted else None)
+                tally.close(number)
         return one.score.detach().double(), one.outputs[one.points - 1 :: one.points]
 
     def _split(self) -> bool:
@@ -169,8 +174,10 @@ class GenericPath:
         for number in range(one.score.shape[-1]):
             slopes = one.slopes(number, [path])
             gradients += slopes.entries
-            tally.add(slopes, number, carry=False)
-            tally.close(number, slopes)
+            for key, activation, gradient in slopes.items(number):
+                tally.add(key, activation, gradient)
+                tally.end(key, activation, gradient)
+            tally.close(number)
         score = one.score.detach().double()
         found = tally.found(score[:, -1], score[:, 0], one.outputs[points - 1 :: points])
         return found, gradients

@@ -19,7 +19,7 @@ from retinacodec.cuts import bypass
 from retinacodec.devices import resolve_device
 from retinacodec.errors import InputError
 from retinacodec.generic_path import GenericPath
-from retinacodec.memory import Plan, divide, measure_need
+from retinacodec.memory import Need, Plan, divide, measure_need
 from retinacodec.movie_path import MoviePath
 from retinacodec.passes import Ends
 from retinacodec.rules import IntegratedGradients, PathRule, Rule, Secant
@@ -104,7 +104,6 @@ class Job:
             with evaluating(circuit.model, where):
                 _rehearse(circuit, one, outputs, wish.maps)
                 bypasses = bypass(circuit.model, sides, one)
-            generic = replace(generic, rule=_feasible(generic, one))
         units = getattr(bound, "units", "")
         assembler = Assembler(circuit, samples.coordinate, names, labels, units, bypasses)
         short = None if short is None else short.bound(bound)
@@ -134,7 +133,7 @@ class Job:
         """
         count = len(self.samples)
         one = self.samples.take(0, 1).contiguous().to(self.device)
-        need = measure_need(self.generic, one)
+        generic, need = _measured(self.generic, one)
         kept = count * need.kept / 1e9
         if whole and self.generic.wish.maps and kept > budget_gb:
             raise InputError(
@@ -148,8 +147,9 @@ class Job:
             points, block = len(self.rule.points()), min(block, count)
             plan = Plan("movie", count, block, points, working / 1e9, kept)
             return replace(self, short=short), plan
-        generic, plan = divide(self.generic, need, count, budget_gb, batch, self._adaptive)
-        return replace(self, generic=generic, short=None), plan
+        job = replace(self, generic=generic)
+        generic, plan = divide(generic, need, count, budget_gb, batch, job.adaptive)
+        return replace(job, generic=generic), plan
 
     @property
     def rule(self) -> Rule:
@@ -157,7 +157,8 @@ class Job:
         return self.generic.rule
 
     @property
-    def _adaptive(self) -> bool:
+    def adaptive(self) -> bool:
+        """Whether steps are refined."""
         return isinstance(self.rule, IntegratedGradients) and self.rule.tolerance is not None
 
     def compute(self, start: int, stop: int) -> dict[str, Array]:
@@ -166,7 +167,7 @@ class Job:
             return self.short.run(self.samples.frames, start, stop)
         rows = self.samples.take(start, stop).contiguous()
         numbers = self.samples.numbers(start, stop)
-        if self._adaptive:
+        if self.adaptive:
             cuts = frozenset(name for name, reason in self.bypasses.items() if reason is None)
             return AdaptivePath(self.generic, cuts).run(rows, numbers)
         return self.generic.run(rows, numbers)
@@ -182,7 +183,7 @@ class Job:
             "layers": list(circuit.taps),
             "model": type(circuit.model).__name__,
             "device": str(self.device),
-            "path": "movie" if self.short else "adaptive" if self._adaptive else "generic",
+            "path": "movie" if self.short else "adaptive" if self.adaptive else "generic",
             **self.samples.attrs,
         }
         if self.rule is not rule:
@@ -269,18 +270,17 @@ def _labels(
     return labels
 
 
-def _feasible(job: GenericPath, sample: torch.Tensor) -> Rule:
-    """Return the rule, or its fallback where an operation of the model has no exact factor."""
-    rule = job.rule
-    if not isinstance(rule, Secant):
-        return rule
+def _measured(job: GenericPath, sample: torch.Tensor) -> tuple[GenericPath, Need]:
+    """Return what a sample takes, and the job: with its fallback where the rule cannot be used.
+
+    The one sample that is tried shows both.
+    """
     try:
-        with evaluating(job.circuit.model, job.device):
-            path = torch.stack([sample * 0.5, sample], dim=1)
-            job.forward(path, Ends(None, torch.zeros(1, dtype=torch.long)))
+        return job, measure_need(job, sample)
     except NoExactFactorError as reason:
-        if rule.fallback is None:
+        rule = job.rule
+        if not isinstance(rule, Secant) or rule.fallback is None:
             raise
         _log.warning("%s; %r is used for the whole network instead", reason, rule.fallback)
-        return replace(rule.fallback, baseline=rule.baseline)
-    return rule
+        job = replace(job, rule=replace(rule.fallback, baseline=rule.baseline))
+        return job, measure_need(job, sample)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,9 +14,15 @@ from retinacodec.generic_path import GenericPath, path_rows, run_starts
 from retinacodec.passes import Ends
 from retinacodec.rules import PathRule
 
-__all__ = ["Need", "Plan", "divide", "measure_need", "widest_output"]
+__all__ = ["Need", "Plan", "divide", "measure_need"]
 
 _MOST_SAMPLES = 256
+_SLACK = 1.5  # what allocators keep beyond what they are asked for
+_SCRATCH = 30
+_CARRYING = 1.4  # of a row, where values that are carried over lie scattered between the rows
+_HEAP_BYTES = 32 << 20  # larger blocks are asked of the system each time, page by page
+_MOST_ROWS = 1 << 16
+_FEWEST_ROWS = 8  # with fewer the point that runs share would cost too much
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,10 @@ class Need:
     ----------
     row : int
         Each point of a path while it is computed.
+    widest : int
+        The largest single output of a layer for each point.
+    scratch : int
+        Once, for what kernels and allocators hold.
     held : int
         Each sample for as long as its path is computed.
     carried : int
@@ -34,6 +46,8 @@ class Need:
     """
 
     row: int
+    widest: int
+    scratch: int
     held: int
     carried: int
     kept: int
@@ -91,10 +105,8 @@ def measure_need(job: GenericPath, sample: Tensor) -> Need:
         Measured from the tensors that autograd keeps for one interval of a path.
     """
     stride = job.rule.stride if isinstance(job.rule, PathRule) else 0
-    ends = Ends(job.model_outputs(sample), torch.zeros(1, dtype=torch.long))
-    start = run_starts(job.starts, sample)[0]
-    points = torch.linspace(0, 1, stride + 1, dtype=torch.float64) if stride else torch.ones(1)
-    rows = path_rows(sample, start, points)
+    points = torch.linspace(0, 1, 2 * stride + 1, dtype=torch.float64) if stride else torch.ones(1)
+    rows = path_rows(sample, run_starts(job.starts, sample)[0], points)
     parameters = {one.untyped_storage().data_ptr() for one in job.circuit.model.parameters()}
     stored: dict[int, int] = {}
 
@@ -104,19 +116,29 @@ def measure_need(job: GenericPath, sample: Tensor) -> Need:
             stored[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    ends = Ends(None, torch.zeros(1, dtype=torch.long))
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        _widest(job.circuit.model) as widest,
+    ):
         one = job.forward(rows, ends)
-    count = rows.shape[1]
-    taps = sum(_bytes(t) for calls in one.captured.values() for t in calls) // count
+    count = max(rows.shape[1] - job.rule.chords, 1)  # slopes belong to intervals
+    captured = [tensor for calls in one.captured.values() for tensor in calls]
+    apart = sum(_bytes(one) for one in captured if one.untyped_storage().data_ptr() not in stored)
+    taps = sum(_bytes(tensor) for tensor in captured) // count
     targets = one.score.shape[-1]
-    widest = widest_output(job.circuit.model, sample)
-    narrow = 0 if job.wish.maps else 1
-    channels = sum(16 * targets for _ in job.circuit.taps)
+    model, all_taps = job.circuit.model, job.circuit.taps
+    channels = sum(
+        all_taps[label].by_channel(model.get_submodule(all_taps[label].name), calls[0]).shape[1]
+        for label, calls in one.captured.items()
+    )
     return Need(
-        row=sum(stored.values()) // count + 3 * taps + 3 * widest,
-        held=3 * taps,
+        row=int(_SLACK * sum(stored.values()) + apart + 4 * max(widest)) // count,
+        widest=max(widest) // count,
+        scratch=_SCRATCH * max(widest) // count,
+        held=2 * taps,
         carried=(targets - 1 + 2 * targets) * taps,
-        kept=channels if narrow else 2 * targets * taps,
+        kept=2 * targets * (taps if job.wish.maps else 8 * channels),
     )
 
 
@@ -124,23 +146,21 @@ def _bytes(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def widest_output(model: nn.Module, sample: Tensor) -> int:
-    """Return the bytes of the largest tensor that a module of a model puts out for a sample."""
-    widest = _bytes(sample)
+@contextlib.contextmanager
+def _widest(model: nn.Module) -> Iterator[list[int]]:
+    """Gather the bytes of what the modules of a model put out while it runs."""
+    found = [0]
 
     def note(module: nn.Module, inputs: object, output: object) -> None:  # noqa: ARG001
-        nonlocal widest
         if isinstance(output, Tensor):
-            widest = max(widest, _bytes(output))
+            found.append(_bytes(output))
 
     handles = [module.register_forward_hook(note) for module in model.modules()]
     try:
-        with torch.no_grad():
-            model(sample)
+        yield found
     finally:
         for handle in handles:
             handle.remove()
-    return widest
 
 
 def divide(
@@ -176,24 +196,33 @@ def divide(
         If not even one interval of one sample fits.
     """
     points = len(job.rule.points())
-    room = budget_gb * 1e9
-    whole = points * need.row + need.held
-    fits = int(min(room // max(whole, 1), _MOST_SAMPLES, samples))
+    split = isinstance(job.rule, PathRule) and not adaptive
     stride = job.rule.stride if isinstance(job.rule, PathRule) else points
-    longest, held = points, need.held
-    if fits < 1 and not adaptive and isinstance(job.rule, PathRule):
-        held = need.held + need.carried
-        longest = int(min((room - held) // max(need.row, 1), points))
-        longest = (longest - 1) // stride * stride + 1
-        fits = 1 if longest > stride else 0
+    smooth = max(_HEAP_BYTES // need.widest, 1) if job.device.type == "cpu" else _MOST_ROWS
+    budget = budget_gb * 1e9 - need.scratch
+    fits = _fitting(budget, points, need, smooth if points <= smooth else points)
+    longest, held, row = points, need.held, need.row
+    if split and (fits < 1 or points > smooth):
+        scattered = need.row if job.rule.chords else int(_CARRYING * need.row)
+        room = int((budget - need.held - need.carried) // max(scattered, 1))
+        run = (min(room, points, max(smooth, _FEWEST_ROWS)) - 1) // stride * stride + 1
+        if run > stride:
+            fits, longest, held, row = 1, run, need.held + need.carried, scattered
     if fits < 1:
-        least = (points if adaptive else stride + 1) * need.row + held
+        least = need.scratch + held
+        least += (stride + 1) * need.row + need.carried if split else points * need.row
         raise InputError(
             f"contributions: one sample takes {least / 1e9:.2g} GB, the budget is "
             f"{budget_gb:g} GB; raise budget_gb, or tap fewer layers"
         )
-    size = fits if batch is None else max(1, min(batch, samples))
-    working = size * (longest * need.row + held) / 1e9
+    size = max(1, min(fits if batch is None else batch, samples))
+    working = (size * (longest * row + held) + need.scratch) / 1e9
     name = "adaptive" if adaptive else "generic"
     plan = Plan(name, samples, size, longest, working, samples * need.kept / 1e9)
     return replace(job, longest=longest if longest < points else None), plan
+
+
+def _fitting(budget: float, points: int, need: Need, rows: int) -> int:
+    """Return how many whole paths fit a budget, bytes, and a number of rows."""
+    whole = points * need.row + need.held
+    return int(min(budget // max(whole, 1), max(rows // points, 1), _MOST_SAMPLES))

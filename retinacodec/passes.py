@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,12 +13,14 @@ from torch import Tensor
 from retinacodec.capture import Captured, tapped
 from retinacodec.circuit import Circuit
 from retinacodec.errors import InputError
+from retinacodec.lean import LeanMode
 from retinacodec.secant import SecantMode
 from retinacodec.targets import Target
 
 __all__ = ["Ends", "Pass", "forward"]
 
 Model = Callable[[Tensor], Tensor]
+Take = Callable[[str, int, Tensor, Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,47 @@ class Pass:
         """Points of each run."""
         return self.score.shape[1]
 
+    def feed(self, number: int, take: Take) -> None:
+        """Differentiate one target, and hand over each layer's gradient as soon as it is known.
+
+        Parameters
+        ----------
+        number : int
+            Which target; from the first to the last, since the graph is let go after it.
+        take : callable
+            Called with layer, call, activation and gradient, both (path, point, ...). What it
+            does not keep is let go before the next layer's gradient is computed.
+        """
+        calls = {
+            (layer, call): tensor
+            for layer, tensors in self.captured.items()
+            for call, tensor in enumerate(tensors)
+        }
+        waiting = set(calls)
+
+        def hand_over(key: tuple[str, int], gradient: Tensor) -> None:
+            waiting.discard(key)
+            take(*key, self._by_path(calls[key].detach()), self._by_path(gradient.detach()))
+
+        handles = [tensor.register_hook(partial(hand_over, key)) for key, tensor in calls.items()]
+        roots = [tensor for tensor in calls.values() if tensor.is_leaf] or list(calls.values())
+        try:
+            self._gradients(number, roots)
+        finally:
+            for handle in handles:
+                handle.remove()
+        for key in sorted(waiting):
+            hand_over(key, torch.zeros_like(calls[key]))
+
+    def _by_path(self, values: Tensor) -> Tensor:
+        return values.unflatten(0, (-1, self.points))
+
+    def _gradients(self, number: int, wanted: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+        with torch.enable_grad():
+            one = self.score[..., number]
+        more = number < self.score.shape[-1] - 1
+        return torch.autograd.grad(one, wanted, self.weights, retain_graph=more, allow_unused=True)
+
     def slopes(self, number: int, entries: Sequence[Tensor] = ()) -> Slopes:
         """Differentiate one target with respect to the taps, and to further tensors.
 
@@ -90,25 +134,14 @@ class Pass:
         labels = [label for label, calls in self.captured.items() for _ in calls]
         activations = [tensor for calls in self.captured.values() for tensor in calls]
         wanted = [*activations, *entries]
-        with torch.enable_grad():
-            one = self.score[..., number]
-        found = torch.autograd.grad(
-            one,
-            wanted,
-            self.weights,
-            retain_graph=number < self.score.shape[-1] - 1,
-            allow_unused=True,
-        )
+        found = self._gradients(number, wanted)
         whole = [
             torch.zeros_like(one) if slope is None else slope
             for one, slope in zip(wanted, found, strict=True)
         ]
         rows: dict[str, list[tuple[Tensor, Tensor]]] = {label: [] for label in self.captured}
         for label, activation, slope in zip(labels, activations, whole, strict=False):
-            pair = (activation.detach(), slope)
-            rows[label].append(
-                (pair[0].unflatten(0, (-1, self.points)), pair[1].unflatten(0, (-1, self.points)))
-            )
+            rows[label].append((self._by_path(activation.detach()), self._by_path(slope)))
         return Slopes(rows, whole[len(activations) :])
 
 
@@ -126,6 +159,12 @@ class Slopes:
 
     layers: Mapping[str, list[tuple[Tensor, Tensor]]]
     entries: list[Tensor]
+
+    def items(self, number: int) -> Iterator[tuple[tuple[str, int, int], Tensor, Tensor]]:
+        """Yield layer, call and target, with activation and gradient (path, point, ...)."""
+        for layer, calls in self.layers.items():
+            for call, (activation, gradient) in enumerate(calls):
+                yield (layer, call, number), activation, gradient
 
 
 def forward(
@@ -169,7 +208,7 @@ def forward(
     """
     with torch.enable_grad(), tapped(circuit.model, circuit.taps) as captured:
         mode = SecantMode(points, [path]) if chords else None
-        with mode or nullcontext():
+        with LeanMode(), mode or nullcontext():
             outputs = model(path)
         there = ends.target(target, outputs, points)
         with mode or nullcontext():

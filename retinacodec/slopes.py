@@ -30,6 +30,12 @@ def in_blocks(form: Slope, *ends: Tensor) -> Tensor:
         Values before and after, and results there, of one shape.
     """
     whole = all(end.is_contiguous() for end in ends)
+    innermost = ends[0].ndim == 4 and all(
+        end.is_contiguous(memory_format=torch.channels_last) for end in ends
+    )
+    if innermost and not whole:
+        slope = in_blocks(form, *(end.permute(0, 2, 3, 1) for end in ends))
+        return slope.permute(0, 3, 1, 2)
     if ends[0].is_cuda or not whole or ends[0].numel() < 2 * _BLOCK:
         return form(*ends)
     flat = [end.view(-1) for end in ends]

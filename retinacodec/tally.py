@@ -67,34 +67,39 @@ class Tally:
     totals: dict[Key, Tensor] = field(default_factory=dict)
     carried: dict[Key, tuple[Tensor, Tensor]] = field(default_factory=dict)
     rows: dict[str, list[Array]] = field(default_factory=dict)
+    ends: dict[Key, dict[str, Array]] = field(default_factory=dict)
 
-    def add(self, slopes: Slopes, number: int, *, carry: bool) -> None:
-        """Add a run of points for one target.
+    def add(self, key: Key, activation: Tensor, gradient: Tensor, *, carry: bool = False) -> None:
+        """Add a run of points of one call of a layer, for one target.
 
         Parameters
         ----------
-        slopes : Slopes
-            Activations and gradients (sample, point, ...) of the run.
-        number : int
-            Which target.
-        carry : bool
+        key : (str, int, int)
+            The layer, which of its calls, and which target.
+        activation, gradient : torch.Tensor (sample, point, ...)
+            Of the run.
+        carry : bool, default False
             Whether the run goes on where the last one ended, without having its last point.
         """
-        for layer, calls in slopes.layers.items():
-            for call, (activation, gradient) in enumerate(calls):
-                key = (layer, call, number)
-                if not isinstance(self.rule, PathRule):
-                    self.totals[key] = self.rule.combine(activation, gradient)
-                    continue
-                a, g = list(activation.unbind(1)), list(gradient.unbind(1))
-                if carry and key in self.carried:
-                    a.insert(0, self.carried[key][0])
-                    g.insert(0, self.carried[key][1])
-                total = self.totals.get(key)
-                total = torch.zeros_like(a[0]) if total is None else total
-                self.totals[key] = self.rule.add(total, a, g, None)
-                if carry:
-                    self.carried[key] = (a[-1].clone(), g[-1].clone())
+        if not isinstance(self.rule, PathRule):
+            self.totals[key] = self.rule.combine(activation, gradient)
+            return
+        a, g = list(activation.unbind(1)), list(gradient.unbind(1))
+        if carry and key in self.carried:
+            a.insert(0, self.carried[key][0])
+            g.insert(0, self.carried[key][1])
+        total = self.totals.get(key)
+        total = torch.zeros_like(a[0]) if total is None else total
+        self.totals[key] = self.rule.add(total, a, g, None)
+        if carry:
+            self.carried[key] = (a[-1].clone(), g[-1].clone())
+
+    def end(self, key: Key, activation: Tensor, gradient: Tensor) -> None:
+        """Note what is wished for of a run (sample, point, ...) that ends at the sample."""
+        for name, values in (("activation", activation), ("gradient", gradient)):
+            if getattr(self.wish, f"{name}s"):
+                last = self._by_channel(key[0], values[:, -1])
+                self.ends.setdefault(key, {})[name] = as_numpy(sum_signs(last))
 
     def restart(self) -> None:
         """Forget the last points: the next run begins a path of its own."""
@@ -119,49 +124,33 @@ class Tally:
             Samples of the batch.
         """
         assert isinstance(self.rule, PathRule)
-        for layer, calls in slopes.layers.items():
-            for call, (activation, gradient) in enumerate(calls):
-                a, g = activation.unbind(1), gradient.unbind(1)
-                parts = self.rule.add(torch.zeros_like(a[0]), a, g, weight)
-                key = (layer, call, number)
-                if key not in self.totals:
-                    self.totals[key] = parts.new_zeros((samples, *parts.shape[1:]))
-                self.totals[key].index_add_(0, owners, parts)
+        for key, activation, gradient in slopes.items(number):
+            a, g = activation.unbind(1), gradient.unbind(1)
+            parts = self.rule.add(torch.zeros_like(a[0]), a, g, weight)
+            if key not in self.totals:
+                self.totals[key] = parts.new_zeros((samples, *parts.shape[1:]))
+            self.totals[key].index_add_(0, owners, parts)
 
-    def close(self, number: int, ends: Slopes | None) -> None:
-        """Reduce one target's contributions, and let the single ones go.
-
-        Parameters
-        ----------
-        number : int
-            Which target.
-        ends : Slopes or None
-            Activations and gradients whose last point is the sample, if they are wished for.
-        """
-        for layer in self.circuit.layers:
+    def close(self, number: int) -> None:
+        """Reduce one target's contributions, and let the single ones go."""
+        for layer in self.circuit.taps:
             found: dict[str, Array] = {}
             calls = sorted(key for key in self.totals if key[0] == layer and key[2] == number)
             for key in calls:
-                for name, piece in self._pieces(key, self.totals.pop(key), ends).items():
+                for name, piece in self._pieces(key, self.totals.pop(key)).items():
                     found[name] = found[name] + piece if name in found else piece
             for name, values in found.items():
                 self.rows.setdefault(f"{layer}/{name}", []).append(values)
 
-    def _pieces(self, key: Key, total: Tensor, ends: Slopes | None) -> dict[str, Array]:
-        layer, call, _ = key
-        part = self._by_channel(layer, total * self.share if self.share != 1 else total)
-        pieces = {"total": as_numpy(part.to(torch.float64).flatten(1).sum(dim=1))}
+    def _pieces(self, key: Key, total: Tensor) -> dict[str, Array]:
+        part = self._by_channel(key[0], total * self.share if self.share != 1 else total)
+        inner = tuple(range(1, part.ndim))
+        pieces = {"total": as_numpy(part.sum(inner, dtype=torch.float64))}
         if self.wish.maps:
             pieces["contribution"] = as_numpy(split_signs(part).transpose(0, 1).float())
         else:
             pieces["contribution"] = as_numpy(sum_signs(part))
-        if ends is not None:
-            activation, gradient = (one[:, -1] for one in ends.layers[layer][call])
-            if self.wish.activations:
-                pieces["activation"] = as_numpy(sum_signs(self._by_channel(layer, activation)))
-            if self.wish.gradients:
-                pieces["gradient"] = as_numpy(sum_signs(self._by_channel(layer, gradient)))
-        return pieces
+        return pieces | self.ends.pop(key, {})
 
     def _by_channel(self, layer: str, values: Tensor) -> Tensor:
         tap = self.circuit.taps[layer]
@@ -190,7 +179,7 @@ class Tally:
         found["value"], found["baseline_value"] = (
             as_numpy(one.to(torch.float64)) for one in (value, baseline_value)
         )
-        for layer in self.circuit.layers:
+        for layer in self.circuit.taps:
             change = found["value"] - found["baseline_value"]
             found[f"{layer}/residual"] = found.pop(f"{layer}/total") - change
             if f"{layer}/activation" in found:

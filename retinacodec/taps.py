@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import fnmatch
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +33,7 @@ class Tap:
     ----------
     name : str
         A module of the model, as in ``model.named_modules()``, or a pattern such as
-        ``"blocks.*"``, in which a star stands for anything.
+        ``"blocks.*"``: a star stands for anything within a level, two for any levels.
     side : {"output", "input"}, default "output"
         What leaves the module, or what enters it. The input of an attention's projection are
         its attention vectors.
@@ -177,7 +176,7 @@ def find_taps(
         tap: Any = Tap.parse(one) if isinstance(one, str) else one
         if not isinstance(tap, Tap):
             raise InputError(f"circuit: expected layers as names or Tap, got {one!r}")
-        names = [tap.name] if tap.name in known else fnmatch.filter(known, tap.name)
+        names = [tap.name] if tap.name in known else _fitting(tap.name, known)
         noted.require(bool(names), _unknown(tap.name, known))
         for name in names:
             exact = replace(tap, name=name)
@@ -186,6 +185,14 @@ def find_taps(
     if problems is None:
         noted.raise_as("circuit")
     return found
+
+
+def _fitting(pattern: str, known: list[str]) -> list[str]:
+    """Return the names that a pattern fits."""
+    pieces = {"**": ".*", "*": "[^.]*", "?": "[^.]"}
+    parts = re.split(r"(\*\*|\*|\?)", pattern)
+    whole = re.compile("".join(pieces.get(part, re.escape(part)) for part in parts))
+    return [name for name in known if whole.fullmatch(name)]
 
 
 def _unknown(layer: str, known: list[str]) -> str:

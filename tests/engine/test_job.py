@@ -77,7 +77,8 @@ def test_paths_in_runs_are_whole_paths(circuit, rule, longest):
 def test_a_small_budget_gives_the_same_numbers(circuit):
     for rule in (rc.Secant(6), rc.IntegratedGradients(6)):
         large = explained(circuit, rule)
-        budget = 0.3 * rc.plan_contributions(circuit, IMAGES, rc.Class(2), rule=rule).working_gb
+        one = measure_need(GenericPath(circuit, rc.Class(2), rule), IMAGES[:1])
+        budget = (one.scratch + one.held + 6.5 * one.row) / 1e9
         plan = rc.plan_contributions(circuit, IMAGES, rc.Class(2), rule=rule, budget_gb=budget)
         assert (plan.batch, 1 < plan.longest < 7) == (1, True)
         assert plan.working_gb <= budget

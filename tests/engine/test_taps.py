@@ -64,6 +64,8 @@ def test_labels_are_read_back(tap):
 
 
 def test_patterns_stand_for_modules_in_the_models_order(model):
+    assert list(find_taps(model, ["blocks.*"])) == ["blocks.0", "blocks.1"]
+    assert list(find_taps(model, ["**.norm"])) == ["blocks.0.norm", "blocks.1.norm"]
     assert list(find_taps(model, ["blocks.?", "blocks.*.proj:input"])) == [
         "blocks.0",
         "blocks.1",
