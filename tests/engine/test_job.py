@@ -12,6 +12,7 @@ from torch import nn
 
 import retinacodec as rc
 from retinacodec.choices import RULES, TARGETS
+from retinacodec.circuit import evaluating
 from retinacodec.errors import InputError
 from retinacodec.generic_path import GenericPath
 from retinacodec.memory import measure_need
@@ -77,7 +78,8 @@ def test_paths_in_runs_are_whole_paths(circuit, rule, longest):
 def test_a_small_budget_gives_the_same_numbers(circuit):
     for rule in (rc.Secant(6), rc.IntegratedGradients(6)):
         large = explained(circuit, rule)
-        one = measure_need(GenericPath(circuit, rc.Class(2), rule), IMAGES[:1])
+        with evaluating(circuit.model):
+            one = measure_need(GenericPath(circuit, rc.Class(2), rule), IMAGES[:1])
         budget = (one.scratch + one.held + 6.5 * one.row) / 1e9
         plan = rc.plan_contributions(circuit, IMAGES, rc.Class(2), rule=rule, budget_gb=budget)
         assert (plan.batch, 1 < plan.longest < 7) == (1, True)
