@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,7 @@ from retinacodec.rules import PathRule
 
 __all__ = ["Need", "Plan", "divide", "measure_need"]
 
+_log = logging.getLogger(__name__)
 _MOST_SAMPLES = 256
 _SLACK = 1.5  # what allocators keep beyond what they are asked for
 _SCRATCH = 30
@@ -132,13 +134,17 @@ def measure_need(job: GenericPath, sample: Tensor) -> Need:
         all_taps[label].by_channel(model.get_submodule(all_taps[label].name), calls[0]).shape[1]
         for label, calls in one.captured.items()
     )
+    adaptive = getattr(job.rule, "tolerance", None) is not None
+    several = adaptive or (job.starts is not None and len(job.starts) > 1)
+    kept = 2 * targets * (taps if job.wish.maps else 8 * channels)
+    rows_held = (targets - 1) * taps if adaptive else 0  # every target's gradients at once
     return Need(
-        row=int(_SLACK * sum(stored.values()) + apart + 4 * max(widest)) // count,
+        row=rows_held + int(_SLACK * sum(stored.values()) + apart + 4 * max(widest)) // count,
         widest=max(widest) // count,
         scratch=_SCRATCH * max(widest) // count,
-        held=2 * taps,
+        held=(1 + (targets if several else 1)) * taps + (3 * kept if job.wish.maps else 0),
         carried=(targets - 1 + 2 * targets) * taps,
-        kept=2 * targets * (taps if job.wish.maps else 8 * channels),
+        kept=kept,
     )
 
 
@@ -216,6 +222,8 @@ def divide(
             f"{budget_gb:g} GB; raise budget_gb, or tap fewer layers"
         )
     size = max(1, min(fits if batch is None else batch, samples))
+    if size > fits:
+        _log.warning("batch=%d takes more than the budget of %g GB", size, budget_gb)
     working = (size * (longest * row + held) + need.scratch) / 1e9
     name = "adaptive" if adaptive else "generic"
     plan = Plan(name, samples, size, longest, working, samples * need.kept / 1e9)

@@ -23,8 +23,9 @@ Key = tuple[str, int, int]
 
 
 def as_numpy(values: Tensor) -> Array:
-    """Return a tensor as an array on the CPU."""
-    return values.detach().cpu().numpy()
+    """Return a tensor as an array on the CPU; half precision, which numpy lacks, as single."""
+    values = values.detach().cpu()
+    return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
 
 
 @dataclass(frozen=True)
