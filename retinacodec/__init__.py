@@ -22,6 +22,7 @@ _HOMES = {
     "contributions": "contribute",
     "plan_contributions": "contribute",
     "input_maps": "pixel_maps",
+    "step_change": "convergence",
     "Secant": "rules",
     "IntegratedGradients": "rules",
     "ActivationGradient": "gradient_rules",

@@ -79,7 +79,7 @@ class GivenFrames:
     Examples
     --------
     >>> GivenFrames(np.zeros((50, 50)))
-    GivenFrames(50 x 50, 86fd7e50)
+    GivenFrames(50 x 50, 7376d363)
     """
 
     values: npt.ArrayLike = field(repr=False, compare=False)
