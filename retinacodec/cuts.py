@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from retinacodec.capture import first_replaced
 from retinacodec.circuit import evaluating
 from retinacodec.errors import InputError
+from retinacodec.path_rows import tensors
 
 __all__ = ["bypass"]
 
@@ -91,7 +92,7 @@ class _Record:
         """Return a hook that names the nodes of what a module puts out; the inmost name wins."""
 
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:  # noqa: ARG001
-            for tensor in _tensors(output):
+            for tensor in tensors(output):
                 if tensor.grad_fn is not None:
                     self.names.setdefault(tensor.grad_fn, name)
 
@@ -145,7 +146,7 @@ def _record(model: nn.Module, taps: Mapping[str, tuple[str, str]], sample: Tenso
         entry = leaf.clone()
         record.source = entry.grad_fn
         outputs = model(entry)
-    record.ends = [one.grad_fn for one in _tensors(outputs) if one.grad_fn is not None]
+    record.ends = [one.grad_fn for one in tensors(outputs) if one.grad_fn is not None]
     return record
 
 
@@ -264,18 +265,6 @@ def _chain(came: dict[int, int | None], node: int | None) -> Iterator[int]:
     while node is not None:
         yield node
         node = came[node]
-
-
-def _tensors(value: Any) -> Iterable[Tensor]:
-    """Yield the tensors in nested tuples, lists and dicts."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from _tensors(item)
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _tensors(item)
 
 
 def _nothing(value: Any) -> Any:  # noqa: ARG001

@@ -13,16 +13,16 @@ import xarray as xr
 from torch import Tensor
 
 from retinacodec.circuit import Circuit, evaluating
-from retinacodec.devices import resolve_device
 from retinacodec.errors import InputError
 from retinacodec.generic_path import GenericPath, path_rows, run_starts
+from retinacodec.job import Job
 from retinacodec.passes import Ends, forward
 from retinacodec.progress import track
 from retinacodec.rules import PathRule, Rule, Secant
-from retinacodec.samples import Images, Samples, rows_for
+from retinacodec.samples import Images, Samples
 from retinacodec.schema import SIGNS
-from retinacodec.tally import as_numpy
-from retinacodec.targets import Target, bind_target
+from retinacodec.tally import Wish, as_numpy
+from retinacodec.targets import Target
 
 __all__ = ["input_maps"]
 
@@ -154,17 +154,13 @@ class _Maps:
                 "tolerance, or ActivationGradient"
             )
         one = replace(circuit, layers=(layer,))
-        samples, where = rows_for(one, source), resolve_device(device, circuit.model)
+        ready = Job.prepare(one, source, target, rule, Wish(False, False, False), False, device)
+        if ready.assembler.labels is not None:
+            raise InputError(f"input maps: expected one target, got {len(ready.assembler.labels)}")
+        samples, path = ready.samples, ready.generic
         chosen = np.arange(len(samples)) if rows is None else np.asarray(rows, dtype=np.intp)
         if chosen.ndim != 1 or not len(chosen) or chosen.min() < 0 or chosen.max() >= len(samples):
             raise InputError(f"input maps: expected rows in 0 to {len(samples) - 1}")
-        with evaluating(circuit.model, where), torch.no_grad():
-            outputs = circuit.model(samples.take(0, 1).contiguous().to(where)).shape[1]
-        bound = bind_target(target, one.output_names(outputs), lambda: samples.outputs(where))
-        starts = None
-        if isinstance(rule, PathRule):
-            starts = rule.baseline.starts(samples.frames, samples.shape)
-        path = GenericPath(one, bound, rule, device=where, starts=starts)
         job = cls(samples, path, torch.empty(0), chosen)
         return replace(job, weights=job._weights(groups))
 
@@ -174,8 +170,6 @@ class _Maps:
         rows, ends = self._paths(self.samples.take(0, 1).contiguous())
         with evaluating(self.path.circuit.model, self.path.device):
             one = self.path.forward(rows, ends)
-        if one.score.shape[-1] != 1:
-            raise InputError(f"input maps: expected one target, got {one.score.shape[-1]}")
         module = self.path.circuit.model.get_submodule(tap.name)
         channels = tap.by_channel(module, one.captured[label][0]).shape[1]
         if groups is None:
