@@ -16,6 +16,7 @@ test: $(VENV)/test.ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations 10
 
 bench: $(VENV)/test.ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,bench]"
 	for file in tests/benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
 $(BIN)/python:

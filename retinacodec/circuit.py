@@ -173,7 +173,7 @@ def _evaluating(model: nn.Module, device: torch.device | None) -> Iterator[nn.Mo
         model.requires_grad_(False)
         if device is not None and device != home:
             model.to(device)
-        with _full_precision(), torch.inference_mode(False):
+        with _full_precision(), _outside_inference():
             yield model
     finally:
         if device is not None and device != home:
@@ -182,6 +182,14 @@ def _evaluating(model: nn.Module, device: torch.device | None) -> Iterator[nn.Mo
             module.training = training[name]
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(gradients[name])
+
+
+@contextlib.contextmanager
+def _outside_inference() -> Iterator[None]:
+    """Leave inference mode, whose tensors carry no gradients; leaving it alone enables them."""
+    enabled = torch.is_grad_enabled()
+    with torch.inference_mode(False), torch.set_grad_enabled(enabled):
+        yield
 
 
 def _full_precision() -> contextlib.AbstractContextManager[None]:

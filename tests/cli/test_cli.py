@@ -146,6 +146,28 @@ def test_contributions_and_modes_and_fields_from_files(capsys, tmp_path, recordi
     assert "spatial" in rc.open_result(fields)
 
 
+def test_contributions_say_beforehand_what_they_take_and_write_maps(
+    capsys, tmp_path, recording, model
+):
+    out = tmp_path / "maps.zarr"
+    words = ["contributions", model, recording, "--out", out, "--steps", 2, "--maps"]
+    code, said, err = call(capsys, *words, "--dry-run", "--target", "each_cell")
+    assert code == 0, err
+    assert "movie path" in said
+    assert "GB of result" in said
+    assert not out.exists()
+    code, _, err = call(capsys, *words, "--rule", "midpoint", "--layers", "conv1:input")
+    assert code == 0, err
+    tree = rc.open_result(out)
+    assert tree["conv1_input"]["contribution"].dims == ("time", "sign", "channel", "y", "x")
+    assert tree.attrs["rule"] == "IntegratedGradients(steps=2, quadrature='midpoint')"
+    code, _, err = call(capsys, *words)
+    assert code == 2
+    assert "--overwrite" in err or "overwrite" in err
+    code, _, err = call(capsys, *words, "--rule", "nothing")
+    assert code == 2
+
+
 def test_cite_and_doctor(capsys):
     assert "melander2026" in call(capsys, "cite")[1]
     assert "torch" in json.loads(call(capsys, "doctor")[1])["packages"]

@@ -182,3 +182,12 @@ def test_a_layer_that_runs_without_gradients_is_named():
     circuit = Circuit(Frozen(), ["stem", "out:input"], sample="image")
     with pytest.raises(InputError, match="'stem' runs without gradients"):
         rc.contributions(circuit, torch.randn(2, 1, 2, 2), rc.Class(0), progress=False)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_evaluating_leaves_gradients_as_enabled_as_they_were(enabled):
+    with torch.set_grad_enabled(enabled), evaluating(ToyCircuit()):
+        assert torch.is_grad_enabled() is enabled
+    with torch.inference_mode(), evaluating(ToyCircuit()):
+        assert not torch.is_grad_enabled()
+        assert not torch.is_inference_mode_enabled()
