@@ -129,9 +129,9 @@ def contributions(
     True
     """
     rule = Secant() if rule is None else rule
+    _check_division(batch, budget_gb)
     wish = Wish(maps, activations, gradients)
     job = Job.prepare(circuit, movie, target, rule, wish, fast, device)
-    _check_division(batch, budget_gb)
     with evaluating(circuit.model, job.device):
         job, plan = job.divided(batch, budget_gb, whole=out is None)
         level = logging.INFO if progress else logging.DEBUG
@@ -230,6 +230,7 @@ def plan_contributions(
         As `contributions` would.
     """
     rule = Secant() if rule is None else rule
+    _check_division(batch, budget_gb)
     job = Job.prepare(circuit, movie, target, rule, Wish(maps, False, False), fast, device)
     _check_division(batch, budget_gb)
     with evaluating(circuit.model, job.device):

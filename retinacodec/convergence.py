@@ -12,7 +12,7 @@ import xarray as xr
 from retinacodec.circuit import Circuit, evaluating
 from retinacodec.errors import InputError
 from retinacodec.job import Job
-from retinacodec.rules import IntegratedGradients, Rule, Secant
+from retinacodec.rules import IntegratedGradients, Rule, Secant, refines
 from retinacodec.samples import Images
 from retinacodec.tally import Array, Wish
 from retinacodec.targets import Target
@@ -70,7 +70,7 @@ def step_change(
     True
     """
     rule = Secant() if rule is None else rule
-    if not isinstance(rule, Secant | IntegratedGradients) or getattr(rule, "tolerance", None):
+    if not isinstance(rule, Secant | IntegratedGradients) or refines(rule):
         raise InputError(
             f"step change: expected Secant or IntegratedGradients without a tolerance, got {rule!r}"
         )

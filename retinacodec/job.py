@@ -22,7 +22,7 @@ from retinacodec.generic_path import GenericPath
 from retinacodec.memory import Need, Plan, divide, measure_need
 from retinacodec.movie_path import MoviePath
 from retinacodec.passes import Ends
-from retinacodec.rules import IntegratedGradients, PathRule, Rule, Secant
+from retinacodec.rules import PathRule, Rule, Secant, refines
 from retinacodec.samples import Images, Samples, rows_for
 from retinacodec.secant import NoExactFactorError
 from retinacodec.tally import Array, Wish
@@ -159,7 +159,7 @@ class Job:
     @property
     def adaptive(self) -> bool:
         """Whether steps are refined."""
-        return isinstance(self.rule, IntegratedGradients) and self.rule.tolerance is not None
+        return refines(self.rule)
 
     def compute(self, start: int, stop: int) -> dict[str, Array]:
         """Return the contributions of some samples, as from `Tally.found`."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from retinacodec.errors import InputError
 from retinacodec.generic_path import GenericPath, path_rows, run_starts
 from retinacodec.passes import Ends
-from retinacodec.rules import PathRule
+from retinacodec.rules import PathRule, refines
 
 __all__ = ["Need", "Plan", "divide", "measure_need"]
 
@@ -134,7 +134,7 @@ def measure_need(job: GenericPath, sample: Tensor) -> Need:
         all_taps[label].by_channel(model.get_submodule(all_taps[label].name), calls[0]).shape[1]
         for label, calls in one.captured.items()
     )
-    adaptive = getattr(job.rule, "tolerance", None) is not None
+    adaptive = refines(job.rule)
     several = adaptive or (job.starts is not None and len(job.starts) > 1)
     kept = 2 * targets * (taps if job.wish.maps else 8 * channels)
     rows_held = (targets - 1) * taps if adaptive else 0  # every target's gradients at once

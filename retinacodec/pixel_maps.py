@@ -18,7 +18,7 @@ from retinacodec.generic_path import GenericPath, path_rows, run_starts
 from retinacodec.job import Job
 from retinacodec.passes import Ends, forward
 from retinacodec.progress import track
-from retinacodec.rules import PathRule, Rule, Secant
+from retinacodec.rules import PathRule, Rule, Secant, refines
 from retinacodec.samples import Images, Samples
 from retinacodec.schema import SIGNS
 from retinacodec.tally import Wish, as_numpy
@@ -148,7 +148,7 @@ class _Maps:
         layer = next(iter(circuit.taps), None) if layer is None else layer
         if layer not in circuit.taps:
             raise InputError(f"input maps: no layer {layer!r}; there are {', '.join(circuit.taps)}")
-        if hasattr(rule, "perturb") or getattr(rule, "tolerance", None) is not None:
+        if hasattr(rule, "perturb") or refines(rule):
             raise InputError(
                 f"input maps: {rule!r} has no maps; take Secant, IntegratedGradients without a "
                 "tolerance, or ActivationGradient"

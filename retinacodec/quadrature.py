@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from retinacodec.rules import Rule
+from retinacodec.rules import Rule, refines
 
 __all__ = ["Quadrature"]
 
@@ -41,7 +41,7 @@ class Quadrature:
     @classmethod
     def of(cls, rule: Rule) -> Quadrature | None:
         """Return a rule as a matrix, or None if it is not bilinear in changes."""
-        if getattr(rule, "tolerance", None) is not None:
+        if refines(rule):
             return None
         fractions = rule.points().to(torch.float64)
         points = len(fractions)

@@ -88,6 +88,11 @@ def whole_steps(steps: int) -> int:
     return steps
 
 
+def refines(rule: Rule) -> bool:
+    """Return whether a rule divides its steps further, for each sample by itself."""
+    return getattr(rule, "tolerance", None) is not None
+
+
 def _combine(rule: PathRule, activation: Tensor, gradient: Tensor) -> Tensor:
     total = torch.zeros_like(activation[:, 0])
     return rule.add(total, activation.unbind(1), gradient.unbind(1), None)
