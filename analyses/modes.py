@@ -13,6 +13,7 @@ from retinacodec.dictionaries import (
     Decomposition,
     Dictionary,
     DirectPursuit,
+    TimeBlocks,
     fixed_size,
     held_out_r2,
     load_dictionary,
@@ -130,7 +131,7 @@ def find_modes(
     same = fixed_size(method, len(found.atoms))
     stability = seed_stability(same, x, found, signs=signs, seeds=stability_seeds)
     attrs = _scores(found, x) | {
-        "r2": held_out_r2(same, x, signs=signs, seed=seed, gap=gap),
+        "r2": held_out_r2(same, x, signs=signs, seed=seed, split=TimeBlocks(gap)),
         "stability": float(np.mean(stability)),
         "stability_null": float(np.quantile(shuffled_stability(found.atoms, seed=seed), 0.95)),
         "quantity": quantity,
@@ -315,7 +316,7 @@ def _scores(found: Dictionary, x: Array) -> dict[str, Any]:
         "l0": found.l0,
         "alive": int(found.alive.sum()),
         "dead": found.dead,
-        "scale": found.scale,
+        "scale": found.scale.deviation,
         "seed": found.seed,
         "method": found.method,
         "packed": json.dumps(found.pack()[1]),

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from retinacodec.errors import InputError, Problems
+from retinacodec.scaling import OneScale, Scale, Scaling
 
-__all__ = ["Coder", "Decomposition", "Dictionary", "Table", "checked_rows", "prepare"]
+__all__ = ["Coder", "Decomposition", "Dictionary", "Table", "by_use", "checked_rows", "prepare"]
 
 Array = npt.NDArray[Any]
 
@@ -20,7 +21,7 @@ class Coder(Protocol):
     """How the loadings of rows are found."""
 
     def __call__(self, x: Array) -> Array:
-        """Return loadings (sample, mode) of rows (sample, feature) divided by the scale."""
+        """Return loadings (sample, mode) of scaled rows (sample, feature)."""
         ...
 
     def pack(self) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -52,15 +53,16 @@ class Dictionary:
     atoms : ndarray (mode, feature)
         Modes as rows, float32, in units of the scale; by falling summed loading.
     loadings : ndarray (sample, mode)
-        How much of each mode is in each row, float32, at least 0.
-    scale : float
-        Standard deviation of the whole table, in its units; no mean is subtracted.
+        How much of each mode is in each row, float32; at least 0 but for methods whose
+        components have no sign (PCA and ICA).
+    scale : Scale
+        What rows are divided by before they are coded.
     method : str
         The method that found them, as it would be typed.
     seed : int
         Seed it was found with.
     coder : Coder
-        Finds loadings of rows.
+        Finds loadings of scaled rows.
     agreement : ndarray (mode,)
         Smallest, over the seeds of a consensus, of the best cosine with an atom found from that
         seed; NaN for a method without a consensus.
@@ -68,17 +70,21 @@ class Dictionary:
         Number of atoms the method had, also those that no row uses.
     log : mapping of str to ndarray
         How it was found, such as the R2 on held-out rows.
+    centre : ndarray (feature,), optional
+        What a row without any loading is, in units of the scale; 0 for methods that subtract no
+        mean.
     """
 
     atoms: Array
     loadings: Array = field(repr=False)
-    scale: float
+    scale: Scale
     method: str
     seed: int
     coder: Coder = field(repr=False)
     agreement: Array = field(repr=False)
     tried: int
     log: Mapping[str, Array] = field(default_factory=dict, repr=False)
+    centre: Array | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         rows, modes = self.loadings.shape
@@ -87,7 +93,7 @@ class Dictionary:
     @property
     def alive(self) -> npt.NDArray[np.bool_]:
         """Whether any row uses the mode (mode,)."""
-        return np.asarray((self.loadings > 0).any(axis=0))
+        return np.asarray((self.loadings != 0).any(axis=0))
 
     @property
     def dead(self) -> int:
@@ -97,7 +103,7 @@ class Dictionary:
     @property
     def l0(self) -> float:
         """Mean number of active modes in a row."""
-        return float((self.loadings > 0).sum(axis=1).mean())
+        return float((self.loadings != 0).sum(axis=1).mean())
 
     def transform(self, x: npt.ArrayLike) -> Array:
         """Return the loadings of rows, with the scale of the rows it was fitted to.
@@ -110,7 +116,7 @@ class Dictionary:
         Returns
         -------
         ndarray (sample, mode)
-            Loadings, at least 0.
+            Loadings.
 
         Raises
         ------
@@ -122,7 +128,8 @@ class Dictionary:
             raise InputError(
                 f"transform: expected {self.atoms.shape[1]} features, got {rows.shape[1]}"
             )
-        return self.coder(_scaled(rows, self.scale))
+        scaled, weight = self.scale.divide(rows)
+        return weight * self.coder(scaled)
 
     def reconstruct(self, loadings: npt.ArrayLike | None = None) -> Array:
         """Return rows made of the atoms, in the units of the table it was fitted to.
@@ -135,14 +142,17 @@ class Dictionary:
         Returns
         -------
         ndarray (sample, feature)
-            ``scale * loadings @ atoms``.
+            ``deviation * (loadings @ atoms + centre)``.
         """
         given = self.loadings if loadings is None else np.asarray(loadings, dtype=np.float32)
         if given.ndim != 2 or given.shape[1] != len(self.atoms):
             raise InputError(
                 f"reconstruct: expected loadings (sample, {len(self.atoms)}), got {given.shape}"
             )
-        return np.asarray(self.scale * (given @ self.atoms))
+        rows = given @ self.atoms
+        return np.asarray(
+            self.scale.deviation * (rows if self.centre is None else rows + self.centre)
+        )
 
     def pack(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """Return arrays and JSON-able settings; `load_dictionary` makes them a dictionary again.
@@ -158,8 +168,9 @@ class Dictionary:
         arrays = {"atoms": self.atoms, "loadings": self.loadings, "agreement": self.agreement}
         arrays |= {f"log_{name}": np.asarray(values) for name, values in self.log.items()}
         arrays |= {f"coder_{name}": values for name, values in coded.items()}
+        arrays |= {} if self.centre is None else {"centre": self.centre}
         config = {
-            "scale": self.scale,
+            "scale": self.scale.pack(),
             "method": self.method,
             "seed": self.seed,
             "tried": self.tried,
@@ -175,20 +186,29 @@ class Table:
     Attributes
     ----------
     x : ndarray (sample, feature)
-        Rows divided by the scale, float32.
-    scale : float
-        Standard deviation of the whole table.
+        Scaled rows, float32.
+    weight : ndarray (sample, 1)
+        What loadings of the scaled rows are multiplied with, float32.
+    scale : Scale
+        What the rows were divided by.
     signs : ndarray (feature,) of int8
         Sign that atoms must have: -1, 1, or 0 for any.
     """
 
     x: npt.NDArray[np.float32]
-    scale: float
+    weight: npt.NDArray[np.float32]
+    scale: Scale
     signs: npt.NDArray[np.int8]
 
 
-def prepare(x: npt.ArrayLike, signs: npt.ArrayLike | None, *, least_rows: int = 2) -> Table:
-    """Check a table and divide it by its one standard deviation.
+def prepare(
+    x: npt.ArrayLike,
+    signs: npt.ArrayLike | None,
+    *,
+    scaling: Scaling | None = None,
+    least_rows: int = 2,
+) -> Table:
+    """Check a table and divide it by its scale.
 
     Parameters
     ----------
@@ -197,6 +217,8 @@ def prepare(x: npt.ArrayLike, signs: npt.ArrayLike | None, *, least_rows: int = 
     signs : array_like (feature,) of int, optional
         Sign of each feature's atoms; if left out, a feature that is never positive gets -1, one
         that is never negative 1, any other 0.
+    scaling : Scaling, optional
+        How the scale is found; ``OneScale()`` if left out.
     least_rows : int, default 2
         Fewest rows that will do.
 
@@ -215,10 +237,28 @@ def prepare(x: npt.ArrayLike, signs: npt.ArrayLike | None, *, least_rows: int = 
     problems.require(
         len(rows) >= least_rows, f"expected at least {least_rows} rows, got {len(rows)}"
     )
-    scale = float(rows.std(dtype=np.float64)) if rows.size else 0.0
-    problems.require(scale > 0, "the values do not vary (standard deviation 0)")
+    scale = (scaling or OneScale()).of(rows)
+    problems.require(scale.deviation > 0, "the values do not vary (standard deviation 0)")
     problems.raise_as("decomposition")
-    return Table(_scaled(rows, scale), scale, _signs(rows, signs))
+    return Table(*scale.divide(rows), scale, _signs(rows, signs))
+
+
+def by_use(loadings: Array) -> npt.NDArray[np.intp]:
+    """Return the modes that any row uses, by falling summed size of their loadings.
+
+    Parameters
+    ----------
+    loadings : ndarray (sample, mode)
+        Loadings.
+
+    Returns
+    -------
+    ndarray of int
+        Places of the modes; those that are never active are left out.
+    """
+    total = np.abs(loadings).sum(axis=0, dtype=np.float64)
+    order: npt.NDArray[np.intp] = np.argsort(-total, kind="stable")[: int((total > 0).sum())]
+    return order
 
 
 def checked_rows(x: npt.ArrayLike) -> Array:
@@ -233,10 +273,6 @@ def checked_rows(x: npt.ArrayLike) -> Array:
             f"{bad[0]}; leave these rows out"
         )
     return rows
-
-
-def _scaled(rows: Array, scale: float) -> npt.NDArray[np.float32]:
-    return np.ascontiguousarray(rows / scale, dtype=np.float32)
 
 
 def _signs(rows: Array, signs: npt.ArrayLike | None) -> npt.NDArray[np.int8]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from retinacodec.atoms import Dictionary, Table, prepare
+from retinacodec.atoms import Dictionary, Table, by_use, prepare
 from retinacodec.errors import InputError, Problems
 from retinacodec.gated_network import GatedNetwork
 from retinacodec.metrics import explained_variance
 from retinacodec.progress import track
-from retinacodec.recordings import Split, split_blocks
+from retinacodec.recordings import Split
+from retinacodec.row_splits import RowSplit, TimeBlocks
+from retinacodec.scaling import OneScale, Scaling
 
 __all__ = ["AutoencoderCoder", "PaperSAE", "Warmup"]
 
@@ -87,8 +89,10 @@ class PaperSAE:
         How dead atoms are avoided; the paper's own start, at the final threshold, if left out.
     constrained : bool, default False
         Give the atoms the signs of the features.
-    gap : int, default 40
-        Rows left out between the sets of rows to fit, to select and to score.
+    scaling : Scaling, default OneScale()
+        What rows are divided by.
+    split : RowSplit, default TimeBlocks(every=10)
+        Which rows are fitted, select the state and score it; ``RandomRows()`` for images.
 
     Notes
     -----
@@ -118,7 +122,8 @@ class PaperSAE:
     evaluate_every: int = 25
     start: Warmup | None = None
     constrained: bool = False
-    gap: int = 40
+    scaling: Scaling = field(default_factory=OneScale)
+    split: RowSplit = field(default_factory=lambda: TimeBlocks(every=10))
 
     def __post_init__(self) -> None:
         problems = Problems()
@@ -165,22 +170,18 @@ class PaperSAE:
             If the table is not finite, does not vary, or is too short for a batch and the
             held-out sets.
         """
-        table = prepare(x, signs, least_rows=2)
-        split = self._split(len(table.x))
-        trainer = _Trainer(self, table, split, seed)
-        epochs = track(range(self.epochs), "autoencoder: epochs", enabled=progress)
-        for epoch in epochs:
-            trainer.step(epoch)
-        return trainer.finish(table, repr(self), seed)
-
-    def _split(self, rows: int) -> Split:
-        split = split_blocks(rows, history=min(self.gap, rows // 40) + 1, blocks=20)
+        table = prepare(x, signs, scaling=self.scaling, least_rows=2)
+        split = Split(*self.split.thirds(len(table.x)))
         if len(split.train) < self.batch:
             raise InputError(
                 f"PaperSAE: {len(split.train)} rows to fit are less than a batch of {self.batch}; "
                 "use more rows or a smaller batch"
             )
-        return split
+        trainer = _Trainer(self, table, split, seed)
+        epochs = track(range(self.epochs), "autoencoder: epochs", enabled=progress)
+        for epoch in epochs:
+            trainer.step(epoch)
+        return trainer.finish(table, repr(self), seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,7 +203,7 @@ class AutoencoderCoder:
     threshold: float
 
     def __call__(self, x: Array) -> Array:
-        """Return loadings (sample, mode) of rows divided by the scale."""
+        """Return loadings (sample, mode) of scaled rows."""
         weights = {name: torch.from_numpy(np.array(value)) for name, value in self.state.items()}
         width, features = weights["first.weight"].shape
         network = GatedNetwork(features, width, len(weights["atoms"]), torch.Generator())
@@ -269,8 +270,7 @@ class _Trainer:
         """Return the dictionary of the best state."""
         self.network.load_state_dict(self.best)
         codes, _ = self._decode(np.arange(len(self.x)))
-        total = codes.sum(axis=0, dtype=np.float64)
-        alive = np.argsort(-total, kind="stable")[: int((total > 0).sum())]
+        alive = by_use(table.weight * codes)
         if not len(alive):
             _log.warning("all %d atoms are dead; start=Warmup() keeps them alive", codes.shape[1])
         held, scores = self.split.test, self.log["selection_r2"]
@@ -280,7 +280,7 @@ class _Trainer:
         state = {name: value.numpy().copy() for name, value in self.best.items()}
         return Dictionary(
             atoms=self._atoms().detach().numpy()[alive],
-            loadings=codes[:, alive],
+            loadings=table.weight * codes[:, alive],
             scale=table.scale,
             method=method,
             seed=seed,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,23 @@ from retinacodec.dictionary_scores import (
 )
 from retinacodec.errors import InputError
 from retinacodec.pursuit import DirectPursuit, PursuitCoder
+from retinacodec.row_splits import RandomRows, RowSplit, TimeBlocks
+from retinacodec.scaling import BalancedRows, OneScale, Scale, Scaling, unpack_scale
 
 __all__ = [
+    "METHODS",
+    "BalancedRows",
     "Coder",
     "Decomposition",
     "Dictionary",
     "DirectPursuit",
+    "OneScale",
     "PaperSAE",
+    "RandomRows",
+    "RowSplit",
+    "Scale",
+    "Scaling",
+    "TimeBlocks",
     "Warmup",
     "fixed_size",
     "held_out_r2",
@@ -31,6 +41,13 @@ __all__ = [
     "seed_stability",
     "shuffled_stability",
 ]
+
+METHODS: Mapping[str, Callable[[int], Decomposition]] = {
+    "DirectPursuit": DirectPursuit,
+    "PaperSAE": lambda _: PaperSAE(),
+    "PaperSAE, mended": lambda _: PaperSAE(learning_rate=1e-3, start=Warmup()),
+}
+"""Every decomposition by the name that tables give it: the method with so many modes."""
 
 _CODERS: dict[str, Any] = {"pursuit": PursuitCoder, "autoencoder": AutoencoderCoder}
 
@@ -64,13 +81,14 @@ def load_dictionary(arrays: Mapping[str, Array], config: Mapping[str, Any]) -> D
     return Dictionary(
         atoms=np.asarray(arrays["atoms"]),
         loadings=np.asarray(arrays["loadings"]),
-        scale=float(config["scale"]),
+        scale=unpack_scale(config["scale"]),
         method=str(config["method"]),
         seed=int(config["seed"]),
         coder=_CODERS[settings["kind"]].unpack(coded, settings),
         agreement=np.asarray(arrays["agreement"]),
         tried=int(config["tried"]),
         log=_part(arrays, "log_"),
+        centre=np.asarray(arrays["centre"]) if "centre" in arrays else None,
     )
 
 

@@ -9,53 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from retinacodec.atoms import Decomposition, Dictionary
-from retinacodec.errors import InputError
 from retinacodec.metrics import explained_variance
+from retinacodec.row_splits import RowSplit, TimeBlocks
 
-__all__ = ["fixed_size", "held_out_r2", "held_out_rows", "seed_stability", "shuffled_stability"]
+__all__ = ["fixed_size", "held_out_r2", "seed_stability", "shuffled_stability"]
 
 Array = npt.NDArray[Any]
-
-
-def held_out_rows(
-    rows: int, *, gap: int = 40, blocks: int = 20, every: int = 5
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Split rows in time order into contiguous blocks to fit and blocks to hold out.
-
-    Parameters
-    ----------
-    rows : int
-        Number of rows, at least 20.
-    gap : int, default 40
-        Rows left out between the two sets, so that no held-out row shares stimulus frames with a
-        row fitted; at most half a block.
-    blocks : int, default 20
-        Number of blocks.
-    every : int, default 5
-        One block in this many is held out.
-
-    Returns
-    -------
-    fitted, held_out : ndarray of int
-        Rows of the two sets.
-
-    Raises
-    ------
-    InputError
-        If there are fewer rows than blocks.
-
-    Examples
-    --------
-    >>> fitted, held_out = held_out_rows(100, gap=1, blocks=5)
-    >>> held_out.tolist() == list(range(40, 60)), len(fitted)
-    (True, 78)
-    """
-    if rows < blocks:
-        raise InputError(f"held-out rows: expected at least {blocks} rows, got {rows}")
-    block = np.arange(rows) * blocks // rows
-    held = block % every == every // 2
-    near = np.convolve(held, np.ones(2 * min(gap, rows // blocks // 2) + 1), mode="same") > 0.5
-    return np.flatnonzero(~near), np.flatnonzero(held)
 
 
 def held_out_r2(
@@ -64,9 +23,9 @@ def held_out_r2(
     *,
     signs: npt.ArrayLike | None = None,
     seed: int = 0,
-    gap: int = 40,
+    split: RowSplit | None = None,
 ) -> float:
-    """Return the share of variance explained on blocks of rows that the method never saw.
+    """Return the share of variance explained on rows that the method never saw.
 
     Parameters
     ----------
@@ -78,8 +37,8 @@ def held_out_r2(
         As in the method's ``fit``.
     seed : int, default 0
         Seed of the fit.
-    gap : int, default 40
-        Rows left out between fitted and held-out blocks.
+    split : RowSplit, optional
+        Which rows are held out; ``TimeBlocks()`` if left out.
 
     Returns
     -------
@@ -87,7 +46,7 @@ def held_out_r2(
         ``1 - mean((x - xh)**2) / var(x)`` over the held-out rows.
     """
     rows = np.asarray(x)
-    fitted, held = held_out_rows(len(rows), gap=gap)
+    fitted, held = (split or TimeBlocks()).split(len(rows))
     found = method.fit(rows[fitted], signs=signs, seed=seed, progress=False)
     return explained_variance(rows[held], found.reconstruct(found.transform(rows[held])))
 

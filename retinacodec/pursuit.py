@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,11 @@ import numpy.typing as npt
 from retinacodec.atom_search import lasso_loss, polish, prune, repair, search_atoms
 from retinacodec.atoms import Dictionary, Table, prepare
 from retinacodec.coding import strict_loadings
-from retinacodec.dictionary_scores import held_out_rows
 from retinacodec.errors import Problems
 from retinacodec.metrics import explained_variance
 from retinacodec.progress import track
+from retinacodec.row_splits import RowSplit, TimeBlocks
+from retinacodec.scaling import OneScale, Scaling
 
 __all__ = ["DirectPursuit", "PursuitCoder"]
 
@@ -31,31 +32,6 @@ _LEAST_ROWS = 2000
 _ROWS_PER_MODE = 20
 
 
-@dataclass(frozen=True)
-class Balance:
-    """What rows are divided by, so that few huge rows do not decide alone.
-
-    Attributes
-    ----------
-    power : float
-        0 leaves the rows as they are, 1 gives them all the same norm.
-    size : float
-        Root mean square norm of the rows fitted.
-    least : float
-        Share of the size below which rows are not made larger any more.
-    """
-
-    power: float
-    size: float
-    least: float
-
-    def weight(self, x: Array) -> npt.NDArray[np.float32]:
-        """Return the divisor of each row (sample, 1)."""
-        norm = np.linalg.norm(x, axis=1, keepdims=True)
-        weight: npt.NDArray[np.float32] = np.maximum(norm / self.size, self.least) ** self.power
-        return weight.astype(np.float32)
-
-
 @dataclass(frozen=True, eq=False)
 class PursuitCoder:
     """Loadings that are 0 or at least a floor, by lasso, refit and dropping.
@@ -64,36 +40,29 @@ class PursuitCoder:
     ----------
     atoms : ndarray (mode, feature)
         Atoms of unit norm, float32.
-    balance : Balance
-        How much rows of different size count.
     floor : float
-        Smallest loading of a balanced row.
+        Smallest loading of a scaled row.
     active : int or None
         Most modes active in a row.
     """
 
     atoms: npt.NDArray[np.float32]
-    balance: Balance
     floor: float
     active: int | None
 
     def __call__(self, x: Array) -> Array:
-        """Return loadings (sample, mode) of rows divided by the scale."""
-        weight = self.balance.weight(x)
-        return weight * strict_loadings(
-            x / weight, self.atoms, floor=self.floor, active=self.active
-        )
+        """Return loadings (sample, mode) of scaled rows."""
+        return strict_loadings(x, self.atoms, floor=self.floor, active=self.active)
 
     def pack(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """Return the arrays and settings that make the coder again."""
         settings = {"kind": "pursuit", "floor": self.floor, "active": self.active}
-        return {"atoms": self.atoms}, settings | {"balance": asdict(self.balance)}
+        return {"atoms": self.atoms}, settings
 
     @classmethod
     def unpack(cls, arrays: dict[str, Array], config: dict[str, Any]) -> PursuitCoder:
         """Return the coder that was packed."""
-        balance = Balance(**config["balance"])
-        return cls(arrays["atoms"].astype(np.float32), balance, config["floor"], config["active"])
+        return cls(arrays["atoms"].astype(np.float32), config["floor"], config["active"])
 
 
 @dataclass(frozen=True)
@@ -106,7 +75,7 @@ class DirectPursuit:
         Number of modes; chosen on held-out rows if left out.
     gain : float, default 0.04
         A mode is active in a row where its loading is at least this share of the root mean
-        square norm of the (balanced) rows, so that it explains ``gain**2`` of their energy.
+        square norm of the scaled rows, so that it explains ``gain**2`` of their energy.
     active : int, optional
         Most modes active in a row.
     sweeps : int, default 60
@@ -118,11 +87,10 @@ class DirectPursuit:
     worth : float, default 0.012
         Where the number is chosen, a mode must explain, beyond what the others can, this
         multiple of an equal share of the energy; ten times as much if not most starts found it.
-    balance : float, default 0
-        Rows are divided by their norm to this power while atoms are sought, 0 to 1. Above 0, few
-        huge rows (a surprisal grows with the square of the rates) do not decide alone.
-    gap : int, default 40
-        Rows left out between fitted and held-out blocks where the number is chosen.
+    scaling : Scaling, default OneScale()
+        What rows are divided by; ``BalancedRows()`` keeps few huge rows from deciding alone.
+    split : RowSplit, default TimeBlocks()
+        Which rows are held out where the number is chosen; ``RandomRows()`` for images.
 
     Notes
     -----
@@ -133,8 +101,8 @@ class DirectPursuit:
     penalised error is kept if this is no better. Atoms and loadings are then fitted without the
     penalty.
 
-    The number of modes, if not given: sizes 2, 3, 4, 6, 8, 12, ... are tried on contiguous
-    blocks. A gain of R2 on the held-out blocks counts if it is more than 0.002 and more than a
+    The number of modes, if not given: sizes 2, 3, 4, 6, 8, 12, ... are tried on the rows
+    to fit. A gain of R2 on the rows held out counts if it is more than 0.002 and more than a
     tenth of what was left. When two sizes in a row bring none, the smallest size within that
     of the best is searched from every seed, and of the pooled atoms those stay that are worth
     it.
@@ -161,8 +129,8 @@ class DirectPursuit:
     consensus_seeds: int = 3
     agreement: float = 0.9
     worth: float = 0.012
-    balance: float = 0.0
-    gap: int = 40
+    scaling: Scaling = field(default_factory=OneScale)
+    split: RowSplit = field(default_factory=TimeBlocks)
 
     def __post_init__(self) -> None:
         problems = Problems()
@@ -170,9 +138,7 @@ class DirectPursuit:
             value = getattr(self, name)
             problems.require(value is None or value >= 1, f"{name} must be at least 1, got {value}")
         problems.require(0 < self.gain < 1, f"gain must lie between 0 and 1, got {self.gain}")
-        problems.require(0 <= self.balance <= 1, f"balance must be 0 to 1, got {self.balance}")
         problems.require(self.worth >= 0, f"worth must be at least 0, got {self.worth}")
-        problems.require(self.gap >= 0, f"gap must be at least 0, got {self.gap}")
         problems.raise_as("DirectPursuit")
 
     def fit(
@@ -208,7 +174,7 @@ class DirectPursuit:
         InputError
             If the table is not finite, does not vary, or has fewer rows than modes.
         """
-        table = prepare(x, signs, least_rows=max(2, self.modes or 20))
+        table = prepare(x, signs, scaling=self.scaling, least_rows=max(2, self.modes or 20))
         work = _Work.of(table, self)
         log: dict[str, Array] = {}
         if self.modes is None:
@@ -219,10 +185,10 @@ class DirectPursuit:
         )
         runs = [work.search(size, [seed, start]) for start in starts]
         atoms = work.settle(runs, size)
-        coder = PursuitCoder(atoms * work.flip, work.balance, work.floor, self.active)
+        coder = PursuitCoder(atoms * work.flip, work.floor, self.active)
         return Dictionary(
             atoms=coder.atoms,
-            loadings=coder(table.x),
+            loadings=table.weight * coder(table.x),
             scale=table.scale,
             method=repr(self),
             seed=seed,
@@ -235,10 +201,9 @@ class DirectPursuit:
 
 @dataclass(frozen=True, eq=False)
 class _Work:
-    """Balanced rows, flipped so that constrained features are at least 0, and their settings."""
+    """Scaled rows, flipped so that constrained features are at least 0, and their settings."""
 
     method: DirectPursuit
-    balance: Balance
     x: npt.NDArray[np.float32]
     flip: npt.NDArray[np.float32]
     positive: npt.NDArray[np.bool_]
@@ -247,9 +212,8 @@ class _Work:
     @classmethod
     def of(cls, table: Table, method: DirectPursuit) -> _Work:
         flip = np.where(table.signs < 0, -1, 1).astype(np.float32)
-        balance = Balance(method.balance, _size(table.x), method.gain)
-        x = table.x * flip / balance.weight(table.x)
-        return cls(method, balance, x, flip, table.signs != 0, method.gain * _size(x))
+        x = table.x * flip
+        return cls(method, x, flip, table.signs != 0, method.gain * _size(x))
 
     @property
     def options(self) -> dict[str, Any]:
@@ -294,7 +258,7 @@ class _Work:
 
     def try_sizes(self, seed: int, progress: bool) -> dict[str, Array]:
         """Return the sizes tried, R2 on held-out blocks, and the size chosen."""
-        fitted, held = held_out_rows(len(self.x), gap=self.method.gap)
+        fitted, held = self.method.split.split(len(self.x))
         tried: list[int] = []
         scores: list[float] = []
         least = min(len(fitted), 4 * self.x.shape[1])

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from retinacodec.dictionaries import DirectPursuit, load_dictionary
+from retinacodec.dictionaries import BalancedRows, DirectPursuit, load_dictionary
 from retinacodec.errors import InputError
 from retinacodec.metrics import explained_variance, matched_cosine
 
@@ -74,7 +74,7 @@ def test_transform_of_the_rows_fitted_gives_their_loadings(small):
 
 def test_scale_is_one_number_and_comes_back(small):
     table, found = small
-    assert found.scale == pytest.approx(table.x.std(), rel=1e-6)
+    assert found.scale.deviation == pytest.approx(table.x.std(), rel=1e-6)
     larger = DirectPursuit(modes=8).fit(1000 * table.x, signs=table.signs, progress=False)
     np.testing.assert_allclose(larger.atoms, found.atoms, atol=1e-4)
     np.testing.assert_allclose(larger.reconstruct(), 1000 * found.reconstruct(), rtol=1e-2, atol=1)
@@ -144,7 +144,8 @@ def test_balance_lets_small_rows_count(planted):
     quiet = rows & (np.arange(2000) < 700)
 
     def share(balance):
-        found = DirectPursuit(modes=8, balance=balance).fit(x, signs=table.signs, progress=False)
+        method = DirectPursuit(modes=8, scaling=BalancedRows(balance))
+        found = method.fit(x, signs=table.signs, progress=False)
         np.testing.assert_array_equal(found.transform(x), found.loadings)
         left = ((x - found.reconstruct()) ** 2).sum(axis=1)[quiet]
         return np.median(1 - left / (x**2).sum(axis=1)[quiet])
@@ -195,8 +196,8 @@ def test_rows_that_are_not_finite_are_named():
 
 
 def test_all_wrong_settings_are_named_at_once():
-    with pytest.raises(InputError, match=r"modes must .* got 0.*gain must .* got 2.*balance must"):
-        DirectPursuit(modes=0, gain=2, balance=3)
+    with pytest.raises(InputError, match=r"modes must .* got 0.*gain must .* got 2"):
+        DirectPursuit(modes=0, gain=2)
     with pytest.raises(InputError, match="signs: expected -1, 0 or 1 for each of 3 features"):
         DirectPursuit(modes=1).fit(np.eye(3), signs=[1, 2, 3], progress=False)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from retinacodec.dictionaries import (
     DirectPursuit,
@@ -13,28 +12,8 @@ from retinacodec.dictionaries import (
     seed_stability,
     shuffled_stability,
 )
-from retinacodec.dictionary_scores import held_out_rows
-from retinacodec.errors import InputError
 from retinacodec.metrics import explained_variance
-
-
-def test_held_out_blocks_are_contiguous_and_keep_their_distance():
-    fitted, held = held_out_rows(2000, gap=30)
-    assert len(held) == 400
-    assert len(np.flatnonzero(np.diff(held) > 1)) == 3
-    assert np.abs(fitted[:, None] - held[None]).min() == 31
-    assert len(fitted) == 2000 - 400 - 8 * 30
-
-
-def test_a_gap_as_long_as_blocks_leaves_rows_to_fit():
-    fitted, held = held_out_rows(100, gap=1000)
-    assert len(fitted) >= 40
-    assert len(held) == 20
-
-
-def test_too_few_rows_are_refused():
-    with pytest.raises(InputError, match="at least 20 rows, got 7"):
-        held_out_rows(7)
+from retinacodec.row_splits import TimeBlocks
 
 
 def test_held_out_r2_is_a_little_below_that_of_the_rows_fitted(planted):
@@ -51,7 +30,7 @@ def test_held_out_r2_sees_memorised_noise():
     x = np.random.default_rng(0).standard_normal((60, 30))
     method = DirectPursuit(modes=40, active=1)
     fitted = explained_variance(x, method.fit(x, progress=False).reconstruct())
-    assert fitted - held_out_r2(method, x, gap=0) > 0.3
+    assert fitted - held_out_r2(method, x, split=TimeBlocks(gap=0)) > 0.3
 
 
 def test_stability_is_near_one_for_planted_modes_and_low_for_noise(planted):
