@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import logging
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,17 +11,19 @@ import torch
 from torch import Tensor
 
 from retinacodec.atoms import Dictionary, Table, by_use, prepare
-from retinacodec.errors import InputError, Problems
+from retinacodec.autoencoder_training import (
+    Course,
+    check_positive,
+    split_rows,
+    train,
+    warn_all_dead,
+)
 from retinacodec.gated_network import GatedNetwork
-from retinacodec.metrics import explained_variance
-from retinacodec.progress import track
-from retinacodec.recordings import Split
 from retinacodec.row_splits import RowSplit, TimeBlocks
 from retinacodec.scaling import OneScale, Scaling
 
 __all__ = ["AutoencoderCoder", "PaperSAE", "Warmup"]
 
-_log = logging.getLogger(__name__)
 Array = npt.NDArray[Any]
 
 
@@ -89,6 +88,8 @@ class PaperSAE:
         How dead atoms are avoided; the paper's own start, at the final threshold, if left out.
     constrained : bool, default False
         Give the atoms the signs of the features.
+    shallow : bool, default False
+        Encode by one hidden layer: Linear, LayerNorm, dropout, ReLU, Linear, sigmoid.
     scaling : Scaling, default OneScale()
         What rows are divided by.
     split : RowSplit, default TimeBlocks(every=10)
@@ -122,14 +123,13 @@ class PaperSAE:
     evaluate_every: int = 25
     start: Warmup | None = None
     constrained: bool = False
+    shallow: bool = False
     scaling: Scaling = field(default_factory=OneScale)
     split: RowSplit = field(default_factory=lambda: TimeBlocks(every=10))
 
     def __post_init__(self) -> None:
-        problems = Problems()
-        for name in ("ratio", "epochs", "batch", "evaluate_every", "decay_every"):
-            value = getattr(self, name)
-            problems.require(value >= 1, f"{name} must be at least 1, got {value}")
+        counts = ("ratio", "hidden", "epochs", "batch", "evaluate_every", "decay_every")
+        problems = check_positive(self, *counts)
         for name in ("threshold", "dropout"):
             value = getattr(self, name)
             problems.require(0 <= value < 1, f"{name} must lie from 0 to below 1, got {value}")
@@ -171,17 +171,27 @@ class PaperSAE:
             held-out sets.
         """
         table = prepare(x, signs, scaling=self.scaling, least_rows=2)
-        split = Split(*self.split.thirds(len(table.x)))
-        if len(split.train) < self.batch:
-            raise InputError(
-                f"PaperSAE: {len(split.train)} rows to fit are less than a batch of {self.batch}; "
-                "use more rows or a smaller batch"
-            )
-        trainer = _Trainer(self, table, split, seed)
-        epochs = track(range(self.epochs), "autoencoder: epochs", enabled=progress)
-        for epoch in epochs:
-            trainer.step(epoch)
-        return trainer.finish(table, repr(self), seed)
+        split = split_rows(self.split, len(table.x), self.batch, "PaperSAE")
+        generator = torch.Generator().manual_seed(seed)
+        learner = _Learner(self, table, generator)
+        course = Course(self.epochs, self.batch, self.evaluate_every)
+        log = train(learner, learner.x, split, course, generator, progress=progress)
+        with torch.no_grad():
+            codes = learner.decode(torch.arange(len(table.x)))[0].numpy()
+        alive = by_use(table.weight * codes)
+        warn_all_dead(alive, codes.shape[1], "start=Warmup() keeps them alive")
+        state = {name: value.numpy().copy() for name, value in learner.network.state_dict().items()}
+        return Dictionary(
+            atoms=learner.atoms().detach().numpy()[alive],
+            loadings=table.weight * codes[:, alive],
+            scale=table.scale,
+            method=repr(self),
+            seed=seed,
+            coder=AutoencoderCoder(state, alive, self.threshold),
+            agreement=np.full(len(alive), np.nan),
+            tried=codes.shape[1],
+            log=log,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +216,10 @@ class AutoencoderCoder:
         """Return loadings (sample, mode) of scaled rows."""
         weights = {name: torch.from_numpy(np.array(value)) for name, value in self.state.items()}
         width, features = weights["first.weight"].shape
-        network = GatedNetwork(features, width, len(weights["atoms"]), torch.Generator())
+        shallow = "second.weight" not in weights
+        network = GatedNetwork(
+            features, width, len(weights["atoms"]), torch.Generator(), shallow=shallow
+        )
         network.load_state_dict(weights)
         with torch.no_grad():
             codes = network.codes(torch.from_numpy(x), self.threshold)
@@ -224,17 +237,20 @@ class AutoencoderCoder:
         return cls(state, np.asarray(arrays["alive"], np.int64), float(config["threshold"]))
 
 
-class _Trainer:
-    """Trains one network, evaluates it on held-out rows and keeps a copy of the best state."""
+class _Learner:
+    """The gated network, its loss and its warm start."""
 
-    def __init__(self, method: PaperSAE, table: Table, split: Split, seed: int) -> None:
+    def __init__(self, method: PaperSAE, table: Table, generator: torch.Generator) -> None:
         features = table.x.shape[1]
-        self.method, self.split = method, split
+        self.method = method
         self.x = torch.from_numpy(table.x)
         self.signs = torch.from_numpy(table.signs.astype(np.float32))
-        self.generator = torch.Generator().manual_seed(seed)
         self.network = GatedNetwork(
-            features, method.hidden or features, method.ratio * features, self.generator
+            features,
+            method.hidden or features,
+            method.ratio * features,
+            generator,
+            shallow=method.shallow,
         )
         self.optimiser = torch.optim.Adam(
             self.network.parameters(), lr=method.learning_rate, fused=True
@@ -242,88 +258,32 @@ class _Trainer:
         self.schedule = torch.optim.lr_scheduler.StepLR(
             self.optimiser, method.decay_every, method.decay
         )
-        self.log: dict[str, list[float]] = {
-            name: [] for name in ("epoch", "train_r2", "selection_r2", "alive", "l0")
-        }
-        self.best = copy.deepcopy(self.network.state_dict())
 
-    def step(self, epoch: int) -> None:
-        """Train for an epoch and evaluate where it is due."""
+    def loss(self, rows: Tensor, epoch: int) -> Tensor:
+        """Return the squared error and the penalty of the atoms."""
         method = self.method
         warm = method.start
         threshold = warm.threshold(epoch, method.threshold) if warm else method.threshold
         edge = warm.edge if warm else 0.0
-        for rows in self._batches():
-            x = self.x[rows]
-            codes = self.network.codes(x, threshold, edge=edge, drop=method.dropout)
-            atoms = self._atoms()
-            error = (codes @ atoms - x).square().mean()
-            loss = error + method.atom_penalty * atoms.abs().mean()
-            self.optimiser.zero_grad()
-            loss.backward()
-            self.optimiser.step()
-        self.schedule.step()
-        if (epoch + 1) % method.evaluate_every == 0 or epoch + 1 == method.epochs:
-            self._evaluate(epoch + 1)
+        x, atoms = self.x[rows], self.atoms()
+        codes = self.network.codes(x, threshold, edge=edge, drop=method.dropout)
+        error = (codes @ atoms - x).square().mean()
+        return error + method.atom_penalty * atoms.abs().mean()
 
-    def finish(self, table: Table, method: str, seed: int) -> Dictionary:
-        """Return the dictionary of the best state."""
-        self.network.load_state_dict(self.best)
-        codes, _ = self._decode(np.arange(len(self.x)))
-        alive = by_use(table.weight * codes)
-        if not len(alive):
-            _log.warning("all %d atoms are dead; start=Warmup() keeps them alive", codes.shape[1])
-        held, scores = self.split.test, self.log["selection_r2"]
-        log = {name: np.asarray(values) for name, values in self.log.items()}
-        log["best_epoch"] = np.asarray(self.log["epoch"][int(np.argmax(scores))])
-        log["held_out_r2"] = np.asarray(explained_variance(table.x[held], self._decode(held)[1]))
-        state = {name: value.numpy().copy() for name, value in self.best.items()}
-        return Dictionary(
-            atoms=self._atoms().detach().numpy()[alive],
-            loadings=table.weight * codes[:, alive],
-            scale=table.scale,
-            method=method,
-            seed=seed,
-            coder=AutoencoderCoder(state, alive, self.method.threshold),
-            agreement=np.full(len(alive), np.nan),
-            tried=codes.shape[1],
-            log=log,
-        )
+    def hold(self) -> None:
+        """Leave the gradients as they are."""
 
-    def _batches(self) -> Iterator[Tensor]:
-        """Yield shuffled training rows; an incomplete last batch is dropped."""
-        train = torch.from_numpy(self.split.train)
-        order = train[torch.randperm(len(train), generator=self.generator)]
-        size = self.method.batch
-        for start in range(0, len(order) - size + 1, size):
-            yield order[start : start + size]
+    def settle(self) -> None:
+        """Leave the network as it is."""
 
-    def _atoms(self) -> Tensor:
+    def atoms(self) -> Tensor:
         """Return the atoms, held to the signs of their features where that is asked for."""
         atoms = self.network.atoms
         if not self.method.constrained:
             return atoms
         return torch.where(self.signs == 0, atoms, self.signs * torch.relu(self.signs * atoms))
 
-    def _decode(self, rows: Array) -> tuple[Array, Array]:
-        """Return codes and reconstruction of rows at the final threshold, without dropout."""
-        with torch.no_grad():
-            codes = self.network.codes(self.x[torch.from_numpy(rows)], self.method.threshold)
-            return codes.numpy(), (codes @ self._atoms()).numpy()
-
-    def _evaluate(self, epoch: int) -> None:
-        """Note how good the state is, and copy it if it is the best so far."""
-        x = self.x.numpy()
-        codes, estimate = self._decode(self.split.train)
-        chosen = self.split.validation
-        scores = (
-            epoch,
-            explained_variance(x[self.split.train], estimate),
-            explained_variance(x[chosen], self._decode(chosen)[1]),
-            int((codes > 0).any(axis=0).sum()),
-            float((codes > 0).sum(axis=1).mean()),
-        )
-        if scores[2] > max(self.log["selection_r2"], default=-np.inf):
-            self.best = copy.deepcopy(self.network.state_dict())
-        for name, value in zip(self.log, scores, strict=True):
-            self.log[name].append(value)
+    def decode(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return codes and estimates at the final threshold, without dropout."""
+        codes = self.network.codes(self.x[rows], self.method.threshold)
+        return codes, codes @ self.atoms()

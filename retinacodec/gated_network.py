@@ -38,18 +38,29 @@ class GatedNetwork(nn.Module):
         Width of the rows, of the encoder and of the code.
     generator : torch.Generator
         Source of every random number.
+    shallow : bool, default False
+        One hidden layer, normed before its ReLU, instead of two normed after it.
     """
 
-    def __init__(self, features: int, hidden: int, atoms: int, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        features: int,
+        hidden: int,
+        atoms: int,
+        generator: torch.Generator,
+        *,
+        shallow: bool = False,
+    ) -> None:
         super().__init__()
         skip = torch.nn.utils.skip_init
         self.first = skip(nn.Linear, features, hidden)
-        self.second = skip(nn.Linear, hidden, hidden)
-        self.third = skip(nn.Linear, hidden, atoms, bias=False)
-        self.first_norm, self.second_norm = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
+        self.second = None if shallow else skip(nn.Linear, hidden, hidden)
+        self.third = skip(nn.Linear, hidden, atoms, bias=shallow)
+        self.first_norm = nn.LayerNorm(hidden)
+        self.second_norm = None if shallow else nn.LayerNorm(hidden)
         self.atoms = nn.Parameter(torch.empty(atoms, features))
         self.generator = generator
-        for layer in (self.first, self.second, self.third):
+        for layer in filter(None, (self.first, self.second, self.third)):
             bound = layer.in_features**-0.5
             for weights in layer.parameters():
                 nn.init.uniform_(weights, -bound, bound, generator=generator)
@@ -74,8 +85,12 @@ class GatedNetwork(nn.Module):
         Tensor (sample, atom)
             0, or from the threshold to 1.
         """
-        hidden = self.first_norm(torch.relu(self._dropped(self.first(x), drop)))
-        hidden = self.second_norm(torch.relu(self._dropped(self.second(hidden), drop)))
+        hidden = self.first(x)
+        if self.second is None or self.second_norm is None:
+            hidden = torch.relu(self._dropped(self.first_norm(hidden), drop))
+        else:
+            hidden = self.first_norm(torch.relu(self._dropped(hidden, drop)))
+            hidden = self.second_norm(torch.relu(self._dropped(self.second(hidden), drop)))
         gated: Tensor = _Gate.apply(torch.sigmoid(self.third(hidden)), threshold, edge)
         return gated
 

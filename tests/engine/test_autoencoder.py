@@ -170,3 +170,32 @@ def test_what_cannot_be_trained_is_refused():
         PaperSAE(epochs=0, threshold=1.0)
     with pytest.raises(InputError, match="do not vary"):
         PaperSAE().fit(np.ones((300, 4)), progress=False)
+
+
+def test_the_shallow_encoder_is_one_normed_layer_and_can_be_trained(table):
+    network = GatedNetwork(6, 5, 40, torch.Generator().manual_seed(0), shallow=True)
+    x = torch.randn(50, 6, generator=torch.Generator().manual_seed(1))
+    hidden = torch.nn.functional.layer_norm(x @ network.first.weight.T + network.first.bias, [5])
+    expected = torch.sigmoid(torch.relu(hidden) @ network.third.weight.T + network.third.bias)
+    torch.testing.assert_close(network.codes(x, 0.0), expected)
+    method = PaperSAE(
+        epochs=20, learning_rate=3e-3, evaluate_every=5, start=Warmup(epochs=9), shallow=True
+    )
+    found = method.fit(table.x, progress=False)
+    assert found.log["held_out_r2"] > 0.6
+    arrays, config = found.pack()
+    again = load_dictionary(arrays, json.loads(json.dumps(config)))
+    np.testing.assert_array_equal(again.transform(table.x), found.loadings)
+
+
+def test_rows_to_select_by_that_do_not_vary_and_divergence_are_refused():
+    x = np.random.default_rng(0).random((400, 4))
+    chosen = PaperSAE().split.thirds(400)[1]
+    x[chosen] = 1
+    method = PaperSAE(epochs=1, batch=32)
+    with pytest.raises(InputError, match="rows to select the state by do not vary"):
+        method.fit(x, progress=False)
+    with pytest.raises(InputError, match="use a smaller learning_rate"):
+        PaperSAE(epochs=2, batch=32, learning_rate=1e38, threshold=0.5).fit(
+            np.random.default_rng(0).random((400, 4)), progress=False
+        )
