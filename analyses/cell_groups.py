@@ -9,6 +9,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from retinacodec.metrics import pearson
+from retinacodec.nulls import p_value, permutations
 
 __all__ = [
     "cluster_agreement",
@@ -133,15 +134,16 @@ def silhouette_null(
         scores = cluster_cells(table, most=most, seed=seed)["silhouette"].values
         return float(scores.max()) if scores.size else np.nan
 
-    generator = np.random.default_rng(seed)
     table = correlation.transpose("cell", "mode")
     found = best(table)
-    null = np.asarray(
-        [best(table.copy(data=generator.permuted(table.values, axis=0))) for _ in range(shuffles)]
-    )
-    p = (1 + (null >= found).sum()) / (1 + shuffles) if np.isfinite(found) else np.nan
+    dealt = permutations(table.values, shuffles, seed=seed, together=False)
+    null = np.asarray([best(table.copy(data=values)) for values in dealt])
     return xr.Dataset(
-        {"silhouette": ((), found), "null": ("shuffle", null), "p": ((), p)},
+        {
+            "silhouette": ((), found),
+            "null": ("shuffle", null),
+            "p": ((), p_value(found, null)),
+        },
         attrs={"seed": seed},
     )
 

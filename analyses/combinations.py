@@ -9,7 +9,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from retinacodec.analyses.panels import active_modes
+from retinacodec.bootstrap import percentiles
 from retinacodec.errors import InputError
+from retinacodec.nulls import circular_shifts, discoveries, p_value
 
 __all__ = ["combination_frames", "combination_table", "lone_frames", "telling_modes"]
 
@@ -17,7 +19,13 @@ Array = npt.NDArray[Any]
 
 
 def combination_table(
-    loading: xr.DataArray, *, share: float = 0.1, most: int = 20, shifts: int = 200, seed: int = 0
+    loading: xr.DataArray,
+    *,
+    share: float = 0.1,
+    most: int = 20,
+    shifts: int = 1000,
+    level: float = 0.05,
+    seed: int = 0,
 ) -> xr.Dataset:
     """Count the sets of modes that are active together, against modes that are independent.
 
@@ -30,8 +38,11 @@ def combination_table(
         (`active_modes`).
     most : int, default 20
         Number of the most frequent sets that are listed.
-    shifts : int, default 200
-        Samples of the null.
+    shifts : int, default 1000
+        Samples of the null; at least twice `most` over `level`, so that a single set can be
+        called more or less frequent than by chance.
+    level : float, default 0.05
+        Share of false ones among the sets that are called so.
     seed : int, default 0
         Seed of the null.
 
@@ -39,11 +50,13 @@ def combination_table(
     -------
     xarray.Dataset
         For each set (set), named by its modes joined by ``+``: ``frames``, how often exactly
-        these modes are active; ``expected`` for independent modes; ``null_mean`` and ``null_sd``
-        of the null, and ``p_more`` and ``p_less``, the share of the null with at least and at
-        most as many frames. ``active`` (count), frames with so many active modes, with
-        ``active_null`` (count), the mean of the null. ``distinct``, number of different sets, with
-        ``distinct_null`` (shift).
+        these modes are active; ``expected`` for independent modes; ``null_mean``, ``null_sd``,
+        ``null_low`` and ``null_high`` (95 %) of the null; ``p_more`` and ``p_less``, the share
+        of the null with at least and at most as many frames; ``q_more`` and ``q_less``, the same
+        adjusted for all sets and both directions, and ``more`` and ``less``, True where they are
+        at most `level`. ``member`` (set, mode), the modes of each set. ``active`` (count), frames
+        with so many active modes, with ``active_null`` (count), the mean of the null.
+        ``distinct``, number of different sets, with ``distinct_null`` (shift).
 
     Raises
     ------
@@ -55,7 +68,9 @@ def combination_table(
     In the null every mode is moved along the time axis by its own random shift, the end joined
     to the start, so that it keeps how often and for how long it is active.
     ``expected = T prod_in p prod_out (1 - p)`` with p the share of time a mode is active. The
-    sets listed are chosen by their frequency, so a few small ``p_more`` are no surprise.
+    false discovery rate is held by Benjamini and Hochberg over the listed sets, both directions
+    together. These are chosen by their frequency, so ``q_more`` is somewhat too small; ``q_less``
+    is the safer of the two.
 
     Examples
     --------
@@ -68,33 +83,48 @@ def combination_table(
     names = _names(loading)
     if not active.any():
         raise InputError("combinations: no mode is ever active")
-    generator = np.random.default_rng(seed)
     weights = _weights(active.shape[1])
     keys, first, counts = _sets(active, weights)
     order = np.argsort(-counts, kind="stable")[:most]
     chosen = active[first[order]]
     sizes = np.arange(active.shape[1] + 1)
-    null, together, distinct = _null(active, weights, keys[order], shifts, generator)
+    null, together, distinct = _null(active, weights, keys[order], shifts, seed)
     rate = active.mean(axis=0)
     expected = len(active) * np.where(chosen, rate, 1 - rate).prod(axis=1)
-    frames = counts[order]
     return xr.Dataset(
         {
-            "frames": ("set", frames, {"units": "1"}),
+            "frames": ("set", counts[order], {"units": "1"}),
             "expected": ("set", expected, {"units": "1"}),
-            "null_mean": ("set", null.mean(axis=0), {"units": "1"}),
-            "null_sd": ("set", null.std(axis=0), {"units": "1"}),
-            "p_more": ("set", (1 + (null >= frames).sum(axis=0)) / (1 + shifts), {"units": "1"}),
-            "p_less": ("set", (1 + (null <= frames).sum(axis=0)) / (1 + shifts), {"units": "1"}),
+            **_against(counts[order], null, level),
             "size": ("set", chosen.sum(axis=1), {"units": "1", "long_name": "modes in the set"}),
+            "member": (("set", "mode"), chosen),
             "active": ("count", np.bincount(active.sum(axis=1), minlength=len(sizes))),
             "active_null": ("count", together.mean(axis=0)),
             "distinct": ((), len(keys)),
             "distinct_null": ("shift", distinct),
         },
-        coords={"set": _labels(chosen, names), "count": sizes},
-        attrs={"share": share, "seed": seed},
+        coords={"set": _labels(chosen, names), "count": sizes, "mode": names},
+        attrs={"share": share, "shifts": shifts, "level": level, "seed": seed},
     )
+
+
+def _against(frames: Array, null: Array, level: float) -> dict[str, Any]:
+    """Return what the null (shift, set) says of the frames (set,) of each set."""
+    low, high = percentiles(null)
+    more, less = p_value(frames, null), p_value(-frames, -null)
+    found = discoveries(np.stack([more, less]), level)
+    values = {
+        "null_mean": null.mean(axis=0),
+        "null_sd": null.std(axis=0),
+        "null_low": low,
+        "null_high": high,
+        "p_more": more,
+        "p_less": less,
+        "q_more": found.q[0],
+        "q_less": found.q[1],
+    }
+    data: dict[str, Any] = {name: ("set", each, {"units": "1"}) for name, each in values.items()}
+    return data | {"more": ("set", found.found[0]), "less": ("set", found.found[1])}
 
 
 def lone_frames(loading: xr.DataArray, *, share: float = 0.1) -> xr.DataArray:
@@ -239,13 +269,13 @@ def _weights(modes: int) -> Array:
 
 
 def _null(
-    active: Array, weights: Array, keys: Array, shifts: int, generator: np.random.Generator
+    active: Array, weights: Array, keys: Array, shifts: int, seed: int
 ) -> tuple[Array, Array, Array]:
     """Return frames of each set (shift, set), of each size (shift, count), and sets found."""
     null = np.empty((shifts, len(keys)))
     together, distinct = np.empty((shifts, active.shape[1] + 1)), np.empty(shifts)
-    for number in range(shifts):
-        moved = _shifted(active, generator)
+    circles = circular_shifts(active, shifts, seed=seed, least=0, together=False)
+    for number, moved in enumerate(circles):
         found, _, often = _sets(moved, weights)
         place = np.minimum(np.searchsorted(found, keys), len(found) - 1)
         null[number] = np.where(found[place] == keys, often[place], 0)
@@ -261,14 +291,6 @@ def _sets(active: Array, weights: Array) -> tuple[Array, Array, Array]:
     )
     some = active[first].any(axis=1)
     return keys[some], first[some], counts[some]
-
-
-def _shifted(active: Array, generator: np.random.Generator) -> Array:
-    """Return the activity of each mode, moved around the circle of time by its own shift."""
-    frames, modes = active.shape
-    start = generator.integers(0, frames, modes)
-    rows = (np.arange(frames)[:, None] + start) % frames
-    return np.take_along_axis(active, rows, axis=0)
 
 
 def _far_apart(candidates: Array, total: Array, most: int) -> list[int]:

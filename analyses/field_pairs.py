@@ -12,6 +12,7 @@ import xarray as xr
 from retinacodec.bootstrap import draw_blocks, percentiles
 from retinacodec.errors import Problems
 from retinacodec.latent_fields import LatentFields
+from retinacodec.nulls import p_value
 
 __all__ = ["FieldQuestion", "compare_fields", "summarise"]
 
@@ -344,14 +345,14 @@ def summarise(
             "difference_high": ("cell", high, cosine),
             "effect": ("cell", columns["effect"], {"units": "1"}),
             "null": (("shift", "cell"), columns["null"], cosine),
-            "p_value": ("cell", _p_value(difference, columns["null"]), {"units": "1"}),
+            "p_value": ("cell", p_value(difference, columns["null"]), {"units": "1"}),
             "pairs": ("cell", columns["pairs"], {"units": "1"}),
             "reason": ("cell", columns["reason"].astype(str)),
             "pooled_difference": ((), pooled, cosine),
             "pooled_difference_low": ((), ends[0], cosine),
             "pooled_difference_high": ((), ends[1], cosine),
             "pooled_null": ("shift", pooled_null, cosine),
-            "pooled_p_value": ((), _p_value(pooled, pooled_null), {"units": "1"}),
+            "pooled_p_value": ((), p_value(pooled, pooled_null), {"units": "1"}),
         },
         coords={"cell": names.values},
     )
@@ -363,10 +364,3 @@ def _over_cells(values: Array, weights: Array | None = None) -> Array:
     known = np.isfinite(values) * (1.0 if weights is None else weights)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray((np.nan_to_num(values) * known).sum(-1) / known.sum(-1))
-
-
-def _p_value(value: Array, null: Array) -> Array:
-    """Return the share of the null (shift, ...) that is at least as large as the value."""
-    known = np.isfinite(null)
-    reached = ((null >= value) & known).sum(axis=0)
-    return np.where(np.isfinite(value), (1 + reached) / (1 + known.sum(axis=0)), np.nan)

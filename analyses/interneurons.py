@@ -15,6 +15,7 @@ from retinacodec.capture import tapped
 from retinacodec.circuit import Circuit, evaluating, movie_tensor
 from retinacodec.devices import resolve_device
 from retinacodec.errors import InputError, Problems
+from retinacodec.nulls import p_value
 from retinacodec.plotting import COLOURS
 
 if TYPE_CHECKING:
@@ -142,13 +143,11 @@ def match_interneurons(
     shifts = rng.integers(margin, len(trace) - margin, null_shifts)
     null = np.concatenate([halves.match(part).held_out for part in _shifted(rows, shifts)])
     null = null.reshape(null_shifts, len(rows))
-    better = (null >= true.held_out).sum(axis=0)
-    p_value = np.where(np.isnan(true.held_out), np.nan, (1 + better) / (1 + null_shifts))
     dims, shape = list(trace.dims[1:]), trace.shape[1:]
     found = {
         "correlation": true.held_out,
         "selected": true.selected,
-        "p_value": p_value,
+        "p_value": p_value(true.held_out, null),
         **true.best_unit(unit.shape[2:]),
     }
     data: dict[str, Any] = {key: (dims, value.reshape(shape)) for key, value in found.items()}
