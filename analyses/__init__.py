@@ -33,19 +33,25 @@ from retinacodec.analyses.figures import (
     panel_numbers,
     retina_figure,
 )
+from retinacodec.analyses.ground_truth import (
+    draw_ground_truth,
+    ground_truth_markdown,
+    ground_truth_table,
+    score_modes,
+)
 from retinacodec.analyses.interneurons import (
     channel_activations,
     draw_interneuron_matches,
     match_interneurons,
 )
-from retinacodec.analyses.modes import (
+from retinacodec.analyses.mode_figures import (
     draw_atoms,
     draw_mode_loadings,
     draw_modes_raster,
-    find_modes,
-    project_modes,
 )
+from retinacodec.analyses.modes import find_modes, project_modes
 from retinacodec.analyses.panels import active_modes, choose_combinations, choose_events
+from retinacodec.analyses.planted import SCENARIOS, Planted
 from retinacodec.analyses.receptive_fields import (
     draw_sta,
     draw_time_course,
@@ -63,6 +69,8 @@ from retinacodec.analyses.summaries import (
 )
 
 __all__ = [
+    "SCENARIOS",
+    "Planted",
     "active_modes",
     "channel_activations",
     "choose_combinations",
@@ -80,6 +88,7 @@ __all__ = [
     "draw_dynamic_field",
     "draw_eigenvalues",
     "draw_events",
+    "draw_ground_truth",
     "draw_groups",
     "draw_interneuron_matches",
     "draw_loadings",
@@ -96,6 +105,8 @@ __all__ = [
     "dynamic_fields",
     "field_similarity",
     "find_modes",
+    "ground_truth_markdown",
+    "ground_truth_table",
     "lone_frames",
     "match_clusters",
     "match_interneurons",
@@ -106,6 +117,7 @@ __all__ = [
     "relative_residuals",
     "retina_figure",
     "retina_panels",
+    "score_modes",
     "silhouette_null",
     "spike_triggered_average",
     "spike_triggered_covariance",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+import logging
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,65 +14,63 @@ from retinacodec.dictionaries import (
     Decomposition,
     Dictionary,
     DirectPursuit,
+    RandomRows,
+    RowSplit,
     TimeBlocks,
-    fixed_size,
-    held_out_r2,
     load_dictionary,
-    seed_stability,
-    shuffled_stability,
 )
 from retinacodec.errors import InputError
-from retinacodec.metrics import explained_variance
-from retinacodec.plotting import COLOURS, heat, raster_map, trace
+from retinacodec.mode_report import ModeReport, report_modes
+from retinacodec.rows import Rows
 from retinacodec.schema import SIGNS, check_modes
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+__all__ = ["find_modes", "mode_rows", "project_modes"]
 
-__all__ = [
-    "draw_atoms",
-    "draw_mode_loadings",
-    "draw_modes_raster",
-    "find_modes",
-    "project_modes",
-]
-
+_log = logging.getLogger(__name__)
 Array = npt.NDArray[Any]
+Node = xr.Dataset | xr.DataTree
 
 _FEATURES = ("sign", "channel")
-_SPACE = ("y", "x")
+_SPACE = ("y", "x", "token", "position", "value")
 
 
 def find_modes(
-    node: xr.Dataset | xr.DataTree,
+    node: Node,
     *,
     dictionary: Decomposition | None = None,
     seed: int = 0,
     quantity: str = "contribution",
     target: Any = None,
+    inputs: Node | None = None,
     stability_seeds: int = 2,
+    halves: bool = True,
     gap: int = 40,
     progress: bool = True,
 ) -> xr.Dataset:
-    """Decompose the contributions of a layer into modes.
+    """Decompose the contributions of a layer into modes, and say how far they can be trusted.
 
     Parameters
     ----------
     node : xarray.DataTree or xarray.Dataset
-        A layer of Contributions, with ``contribution`` (time, sign, channel) to one target.
-        Positions, where they were kept, are summed.
+        A layer of Contributions, with ``contribution`` (time, sign, channel) to one target, or
+        (image, sign, channel). Positions, where they were kept, are summed.
     dictionary : Decomposition, optional
         The method; ``DirectPursuit()`` if left out.
     seed : int, default 0
-        Seed of the method, of the further fits and of the null.
+        Seed of the method, of the further fits and of the nulls.
     quantity : str, default "contribution"
-        Variable to decompose, such as ``"activation"``.
+        Variable to decompose: ``"contribution"``, ``"activation"`` or ``"gradient"``.
     target : object, optional
         Which target, by its label, where the contributions were computed for several.
+    inputs : xarray.DataTree or xarray.Dataset, optional
+        Another layer whose activations the loadings are read from, for a `Transcoder`.
     stability_seeds : int, default 2
         Further fits from other seeds, with which the modes are compared; 0 leaves it out.
+    halves : bool, default True
+        Fit both halves of the data, and compare them.
     gap : int, default 40
         Times left out between fitted and held-out blocks; at least the history of the model.
+        Images are held out at random.
     progress : bool, default True
         Show how far the search has come.
 
@@ -79,27 +78,30 @@ def find_modes(
     -------
     xarray.Dataset
         Modes, by falling summed loading: ``atom`` (mode, sign, channel), at most 0 in the
-        negative and at least 0 in the positive part; ``loading`` (time, mode), at least 0. Their
-        product times attribute ``scale`` approximates the quantity. ``reconstruction_r2`` (time),
-        share of each time's energy explained, NaN where all is 0; ``alive`` and ``share`` (mode),
-        whether it is ever active and its part of all loadings; ``agreement`` (mode) between the
-        starts of a consensus, and ``stability`` (mode), matched cosine with fits from other
-        seeds; ``varies`` (sign, channel), False for a constant channel. Attributes: ``r2`` on
-        held-out blocks and ``r2_fitted``, ``l0`` (mean number of active modes), ``alive``,
-        ``dead``, ``stability`` and ``stability_null`` (95th percentile of the null), ``scale``,
-        ``seed``, ``method``, ``quantity``.
+        negative and at least 0 in the positive part; ``loading`` (time, mode), at least 0 but
+        for methods whose components have no sign. Their product times attribute ``scale``
+        approximates the quantity. ``reconstruction_r2`` (time), share of each time's energy
+        explained, NaN where all is 0; ``alive`` and ``share`` (mode), whether it is ever active
+        and its part of all loadings; ``agreement`` (mode) between the starts of a consensus;
+        ``stability`` and ``half_stability`` (mode), matched cosine with fits from other seeds and
+        between halves of the data; ``gain`` (mode), share of the energy lost without it, and
+        ``surplus`` (mode), where the others can replace it; ``varies`` (sign, channel), False for
+        a constant channel. Attributes: ``r2`` of rows held out with ``r2_low`` and ``r2_high``
+        (95 %), ``r2_fitted``, ``l0`` (mean number of active modes), ``alive``, ``dead``, the mean
+        ``stability`` and ``half_stability``, ``stability_null``, ``gain_null`` (95th percentiles
+        of shuffled atoms), ``scale``, ``seed``, ``method``, ``quantity`` and ``report`` in words.
 
     Raises
     ------
     InputError
-        If the node is not one layer and one target, or its values are NaN, constant or too few.
+        If the node is not one layer and one target, its values are NaN, constant or too few, or
+        all atoms are dead.
 
     Notes
     -----
     The table (time x sign and channel) is divided by its one standard deviation; no mean is
-    subtracted. ``r2 = 1 - mean((x - xh)^2) / var(x)`` with one mean over the table, on every
-    fifth of 20 contiguous blocks, fitted on the others. In the null of the stability each
-    feature's entries are dealt out to other modes.
+    subtracted (other scalings belong to the method). ``r2 = 1 - mean((x - xh)^2) / var(x)`` with
+    one mean over the table, on every fifth of 20 contiguous blocks, fitted on the others.
 
     References
     ----------
@@ -116,28 +118,64 @@ def find_modes(
     >>> abs(modes["atom"]).round(1).values.tolist()
     [[[0.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [0.0, 0.0]]]
     """
-    values = _table(node, quantity, target)
-    features = values.stack(feature=_FEATURES)
-    sample = str(features.dims[0])
-    x = features.values
-    signs = np.where(features["sign"].values == SIGNS[0], -1, 1)
-    method = dictionary or DirectPursuit()
-    found = method.fit(x, signs=signs, seed=seed, progress=progress)
+    values, rows = mode_rows(node, quantity=quantity, target=target, inputs=inputs)
+    sample = str(values.dims[0])
+    split = row_split(sample, gap, len(rows))
+    method = DirectPursuit(split=split) if dictionary is None else dictionary
+    found = rows.fit(method, seed, progress=progress)
     if not len(found.atoms):
         raise InputError(
             f"find_modes: all {found.tried} atoms are dead; use DirectPursuit(), or "
             "PaperSAE(start=Warmup())"
         )
-    same = fixed_size(method, len(found.atoms))
-    stability = seed_stability(same, x, found, signs=signs, seeds=stability_seeds)
-    attrs = _scores(found, x) | {
-        "r2": held_out_r2(same, x, signs=signs, seed=seed, split=TimeBlocks(gap)),
-        "stability": float(np.mean(stability)),
-        "stability_null": float(np.quantile(shuffled_stability(found.atoms, seed=seed), 0.95)),
-        "quantity": quantity,
-    }
-    modes = _dataset(found, values, x, stability, sample).assign_attrs(attrs)
-    return check_modes(modes)
+    report = report_modes(method, rows, found, split=split, seeds=stability_seeds, halves=halves)
+    _log.log(logging.INFO if progress else logging.DEBUG, "%s", report)
+    modes = _dataset(found, values, report, sample)
+    return check_modes(modes.assign_attrs(_scores(found, report) | {"quantity": quantity}))
+
+
+def mode_rows(
+    node: Node, *, quantity: str = "contribution", target: Any = None, inputs: Node | None = None
+) -> tuple[xr.DataArray, Rows]:
+    """Return the table of a layer that a decomposition is fitted to.
+
+    Parameters
+    ----------
+    node, quantity, target, inputs
+        As in `find_modes`.
+
+    Returns
+    -------
+    values : xarray.DataArray (time, sign, channel)
+        The quantity, positions summed.
+    rows : Rows
+        The same as (time, feature), with the sign of each feature and perhaps the inputs.
+
+    Raises
+    ------
+    InputError
+        If the node is not one layer and one target.
+    """
+    values = _table(node, quantity, target)
+    features = values.stack(feature=_FEATURES)
+    signs = np.where(features["sign"].values == SIGNS[0], -1, 1)
+    read = None
+    if inputs is not None:
+        given = _table(inputs, "activation", target)
+        if given.sizes[given.dims[0]] != values.sizes[values.dims[0]]:
+            raise InputError(
+                f"find_modes: inputs of {given.shape[0]} samples for contributions of "
+                f"{values.shape[0]}; pass layers of one result"
+            )
+        read = given.stack(feature=_FEATURES).values
+    return values, Rows(features.values, signs, read)
+
+
+def row_split(sample: str, gap: int, rows: int) -> RowSplit:
+    """Return how samples of this dimension are held out: blocks of time, or images at random."""
+    if sample != "time":
+        return RandomRows()
+    return TimeBlocks(gap, blocks=max(5, min(20, rows)))
 
 
 def project_modes(modes: xr.Dataset, node: xr.Dataset | xr.DataTree, *, target: Any = None) -> Any:
@@ -170,8 +208,8 @@ def project_modes(modes: xr.Dataset, node: xr.Dataset | xr.DataTree, *, target: 
             f"project_modes: the modes have {modes.sizes['channel']} channels, the contributions "
             f"{values.sizes['channel']}; pass the same layer"
         )
-    prefix = "coder_"
-    coded = {str(name): modes[name].values for name in modes if str(name).startswith(prefix)}
+    names = [str(name) for name in modes if str(name).startswith("coder_") or name == "centre"]
+    coded = {name: modes[name].values for name in names}
     config = json.loads(modes.attrs["packed"])
     atoms = modes["atom"].stack(feature=_FEATURES).transpose("mode", "feature").values
     arrays = {"atoms": atoms, "loadings": np.zeros((0, len(atoms))), "agreement": np.zeros(0)}
@@ -185,93 +223,6 @@ def project_modes(modes: xr.Dataset, node: xr.Dataset | xr.DataTree, *, target: 
         name="loading",
         attrs=modes["loading"].attrs,
     )
-
-
-def draw_modes_raster(modes: xr.Dataset, ax: Axes) -> Axes:
-    """Draw the loadings of all modes over time, a row for each mode.
-
-    Parameters
-    ----------
-    modes : xarray.Dataset
-        Modes with ``loading`` (time, mode).
-    ax : matplotlib.axes.Axes
-        Where to draw.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The axis; its image is ``ax.images[-1]``. Each mode is shown relative to its 99th
-        percentile, white is 0.
-    """
-    loading = modes["loading"].transpose("mode", ...)
-    strong = np.quantile(loading.values, 0.99, axis=1, keepdims=True)
-    top = np.maximum(loading.values.max(axis=1, keepdims=True), 1e-12)
-    rows = np.clip(loading.values / np.where(strong > 0, strong, top), 0, 1)
-    heat(ax, rows, limits=(0.0, 1.0))
-    image = ax.images[-1]
-    time = loading[loading.dims[1]].values
-    image.set_extent((float(time[0]), float(time[-1]), len(rows) - 0.5, -0.5))
-    ax.set(xlabel="Time (s)" if loading.dims[1] == "time" else str(loading.dims[1]).capitalize())
-    ax.set(ylabel="Mode")
-    return ax
-
-
-def draw_atoms(modes: xr.Dataset, ax: Axes) -> Axes:
-    """Draw the atoms, a row for each mode, negative channels left of positive ones.
-
-    Parameters
-    ----------
-    modes : xarray.Dataset
-        Modes with ``atom`` (mode, sign, channel).
-    ax : matplotlib.axes.Axes
-        Where to draw.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The axis; its image is ``ax.images[-1]``, coloured symmetrically about 0.
-    """
-    atoms = modes["atom"].transpose("mode", "sign", "channel")
-    channels = atoms.sizes["channel"]
-    raster_map(ax, atoms.values.reshape(atoms.sizes["mode"], -1), cmap="bam")
-    ax.axvline(channels - 0.5, color=COLOURS.quiet, linewidth=0.6)
-    ax.set_xticks(
-        [(channels - 1) / 2, channels + (channels - 1) / 2], labels=["negative", "positive"]
-    )
-    for label, colour in zip(
-        ax.get_xticklabels(), (COLOURS.negative, COLOURS.positive), strict=True
-    ):
-        label.set_color(colour)
-    ax.tick_params(axis="x", length=0)
-    ax.set(xlabel="Channel", ylabel="Mode")
-    return ax
-
-
-def draw_mode_loadings(modes: xr.Dataset, ax: Axes, *, mode: list[int] | None = None) -> Axes:
-    """Draw the loadings of some modes as lines over time.
-
-    Parameters
-    ----------
-    modes : xarray.Dataset
-        Modes with ``loading`` (time, mode).
-    ax : matplotlib.axes.Axes
-        Where to draw.
-    mode : list of int, optional
-        Names of the modes; the first two if left out.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The axis, with a legend.
-    """
-    shown = modes["mode"].values[:2] if mode is None else mode
-    for number, name in enumerate(shown):
-        loading = modes["loading"].sel(mode=name)
-        colour = COLOURS.series[number % len(COLOURS.series)]
-        trace(ax, loading["time"], loading, colour=colour, label=f"mode {name}", fill=True)
-    ax.set(xlabel="Time (s)", ylabel="Loading")
-    ax.legend(loc="upper right")
-    return ax
 
 
 def _table(node: xr.Dataset | xr.DataTree, quantity: str, target: Any) -> xr.DataArray:
@@ -308,14 +259,24 @@ def _one_target(values: xr.DataArray, target: Any) -> xr.DataArray:
     return values.sel(target=target, drop=True)
 
 
-def _scores(found: Dictionary, x: Array) -> dict[str, Any]:
-    """Return what the dictionary says about itself, as attributes."""
+def _scores(found: Dictionary, report: ModeReport) -> dict[str, Any]:
+    """Return what is known of all modes together, as attributes."""
+    r2 = report.r2
     return {
         "kind": "modes",
-        "r2_fitted": explained_variance(x, found.reconstruct()),
-        "l0": found.l0,
-        "alive": int(found.alive.sum()),
-        "dead": found.dead,
+        "r2": float(r2.value),
+        "r2_low": float(r2.low),
+        "r2_high": float(r2.high),
+        "r2_fitted": report.r2_fitted,
+        "l0": report.l0,
+        "alive": report.alive,
+        "dead": report.dead,
+        "stability": float(np.mean(report.seed_stability)),
+        "half_stability": float(np.mean(report.half_stability)),
+        "stability_null": report.stability_null,
+        "gain_null": report.gain_null,
+        "report": str(report),
+        "signed": int(found.signed),
         "scale": found.scale.deviation,
         "seed": found.seed,
         "method": found.method,
@@ -324,27 +285,27 @@ def _scores(found: Dictionary, x: Array) -> dict[str, Any]:
 
 
 def _dataset(
-    found: Dictionary, values: xr.DataArray, x: Array, stability: Array, sample: str
+    found: Dictionary, values: xr.DataArray, report: ModeReport, sample: str
 ) -> xr.Dataset:
     """Return atoms, loadings and what describes each of them."""
-    left = ((x - found.reconstruct()) ** 2).sum(axis=1)
-    energy = (x.astype(np.float64) ** 2).sum(axis=1)
-    explained = np.where(energy > 0, 1 - left / np.where(energy > 0, energy, 1), np.nan)
-    total = found.loadings.sum(axis=0, dtype=np.float64)
+    total = np.abs(found.loadings).sum(axis=0, dtype=np.float64)
     atoms = found.atoms.reshape(len(found.atoms), *(values.sizes[dim] for dim in _FEATURES))
-    scaled = {"units": "1", "long_name": "of unit norm, in units of the scale"}
+    scaled = {"units": "1", "long_name": "atom, in units of the scale"}
     data: dict[str, Any] = {
         "atom": (("mode", *_FEATURES), atoms, scaled),
         "loading": ((sample, "mode"), found.loadings, {"units": "1", "long_name": "loading"}),
-        "reconstruction_r2": (sample, explained, {"units": "1"}),
+        "reconstruction_r2": (sample, report.row_r2, {"units": "1"}),
         "alive": ("mode", found.alive),
         "share": ("mode", total / max(total.sum(), 1e-12), {"units": "1"}),
         "agreement": ("mode", found.agreement, {"units": "1"}),
-        "stability": ("mode", stability, {"units": "1"}),
+        "stability": ("mode", report.seed_stability, {"units": "1"}),
+        "half_stability": ("mode", report.half_stability, {"units": "1"}),
+        "gain": ("mode", report.gain, {"units": "1", "long_name": "energy lost without it"}),
+        "surplus": ("mode", report.surplus),
         "varies": (_FEATURES, values.values.std(axis=0) > 0),
     }
     for name, array in found.pack()[0].items():
-        if name.startswith("coder_") and array is not found.atoms:
+        if name not in ("atoms", "loadings", "agreement") and array is not found.atoms:
             data[name] = (tuple(f"{name}_{axis}" for axis in range(array.ndim)), array)
     kept = {name: values[name] for name in (sample, *_FEATURES) if name in values.coords}
     return xr.Dataset(data, coords=kept | {"mode": np.arange(len(atoms))})

@@ -96,6 +96,11 @@ class Dictionary:
         return np.asarray((self.loadings != 0).any(axis=0))
 
     @property
+    def signed(self) -> bool:
+        """Whether loadings have both signs, so that an atom and its negative are the same."""
+        return bool((self.loadings < 0).any())
+
+    @property
     def dead(self) -> int:
         """Number of atoms tried that no row uses."""
         return self.tried - int(self.alive.sum())

@@ -1,20 +1,125 @@
-"""How far a decomposition can be trusted: on rows it never saw, and from other seeds."""
+"""How far a decomposition can be trusted: on rows it never saw, and when it is found again."""
 
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from retinacodec.atoms import Decomposition, Dictionary
+from retinacodec.bootstrap import Interval, block_labels, draw_blocks, percentiles
+from retinacodec.coding import strict_loadings
+from retinacodec.errors import InputError
 from retinacodec.metrics import explained_variance
 from retinacodec.row_splits import RowSplit, TimeBlocks
+from retinacodec.rows import Rows
 
-__all__ = ["fixed_size", "held_out_r2", "seed_stability", "shuffled_stability"]
+__all__ = [
+    "HeldOut",
+    "fixed_size",
+    "half_stability",
+    "held_out",
+    "held_out_r2",
+    "match_atoms",
+    "matched",
+    "r2_at_l0",
+    "row_r2",
+    "seed_stability",
+    "shuffled_stability",
+]
 
 Array = npt.NDArray[Any]
+_L0_TRIES = 30
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """What a method fitted to a part of the rows makes of the others.
+
+    Attributes
+    ----------
+    found : Dictionary
+        Fitted to the part.
+    rows : ndarray of int
+        The rows held out.
+    loadings : ndarray (held-out row, mode)
+        Their loadings.
+    r2 : Interval
+        Share of their variance explained, with the percentile interval over blocks of them.
+    """
+
+    found: Dictionary
+    rows: npt.NDArray[np.intp]
+    loadings: Array
+    r2: Interval
+
+    @property
+    def l0(self) -> float:
+        """Mean number of active modes in a held-out row."""
+        return float((self.loadings != 0).sum(axis=1).mean())
+
+
+def held_out(
+    method: Decomposition,
+    rows: Rows,
+    *,
+    split: RowSplit | None = None,
+    seed: int = 0,
+    draws: int = 1000,
+    block: int = 40,
+) -> HeldOut:
+    """Fit a method to a part of the rows and score it on the others.
+
+    Parameters
+    ----------
+    method : Decomposition
+        The method.
+    rows : Rows
+        The table.
+    split : RowSplit, optional
+        Which rows are held out; ``TimeBlocks()`` if left out.
+    seed : int, default 0
+        Seed of the fit and of the resamples.
+    draws : int, default 1000
+        Number of resamples for the interval.
+    block : int, default 40
+        Held-out rows that are resampled together where they follow each other.
+
+    Returns
+    -------
+    HeldOut
+        Dictionary, rows, their loadings and R2.
+
+    Notes
+    -----
+    ``R2 = 1 - sum (x - xh)^2 / sum (x - mean(x))^2`` with one mean over the held-out table. For
+    the interval, blocks of held-out rows are drawn with replacement; the fit stays as it is.
+    """
+    fitted, held = (split or TimeBlocks()).split(len(rows))
+    found = rows.take(fitted).fit(method, seed)
+    kept = rows.take(held)
+    loadings = kept.loadings(found)
+    x = np.asarray(kept.x, dtype=np.float64)
+    terms = np.stack(
+        [((x - found.reconstruct(loadings)) ** 2).sum(axis=1), (x**2).sum(axis=1), x.sum(axis=1)]
+    )
+    starts = np.flatnonzero(np.diff(block_labels(held, block), prepend=-1))
+    blocks = np.add.reduceat(terms, starts, axis=1)
+    counts = np.diff(starts, append=len(held)) * x.shape[1]
+
+    def score(weight: Array) -> Array:
+        left, squares, total = weight @ blocks.T if weight.ndim == 1 else (weight @ blocks.T).T
+        spread = squares - total**2 / (weight @ counts)
+        return np.where(spread > 0, 1 - left / np.where(spread > 0, spread, 1), np.nan)
+
+    value = score(np.ones(len(starts)))
+    low = high = np.asarray(np.nan)
+    if len(starts) > 1:
+        low, high = percentiles(score(draw_blocks(len(starts), draws, seed)))
+    return HeldOut(found, held, loadings, Interval(value, low, high))
 
 
 def held_out_r2(
@@ -43,17 +148,81 @@ def held_out_r2(
     Returns
     -------
     float
-        ``1 - mean((x - xh)**2) / var(x)`` over the held-out rows.
+        ``1 - mean((x - xh)**2) / var(x)`` over the held-out rows; `held_out` gives its interval.
     """
+    rows = _rows(x, signs)
+    return float(held_out(method, rows, split=split, seed=seed, draws=1).r2.value)
+
+
+def row_r2(x: Array, estimate: Array) -> npt.NDArray[np.float64]:
+    """Return the share of each row's energy that is explained.
+
+    Parameters
+    ----------
+    x, estimate : ndarray (sample, feature)
+        Rows and their reconstruction.
+
+    Returns
+    -------
+    ndarray (sample,)
+        ``1 - |x - xh|^2 / |x|^2``; NaN where all of the row is 0.
+    """
+    left = ((np.asarray(x, np.float64) - estimate) ** 2).sum(axis=1)
+    energy = (np.asarray(x, np.float64) ** 2).sum(axis=1)
+    return np.where(energy > 0, 1 - left / np.where(energy > 0, energy, 1), np.nan)
+
+
+def r2_at_l0(found: Dictionary, x: npt.ArrayLike, l0: float) -> tuple[float, float]:
+    """Return what atoms explain when rows are coded with a given mean number of them.
+
+    The yardstick for atoms of different methods: all are coded in the same way.
+
+    Parameters
+    ----------
+    found : Dictionary
+        Atoms, with their scale and centre.
+    x : array_like (sample, feature)
+        Rows it was not fitted to.
+    l0 : float
+        Mean number of active modes in a row that is asked for, above 0.
+
+    Returns
+    -------
+    r2, reached : float
+        Share of variance explained, and the mean number of active modes it was reached with: the
+        one asked for, or all that the rows have a use for.
+
+    Notes
+    -----
+    Nonnegative lasso with a refit (as `DirectPursuit` codes rows), whose floor is bisected until
+    the number is met. Atoms whose loadings have signs count with both of them.
+    """
+    if not l0 > 0:
+        raise InputError(f"r2_at_l0: expected a mean number of modes above 0, got {l0}")
     rows = np.asarray(x)
-    fitted, held = (split or TimeBlocks()).split(len(rows))
-    found = method.fit(rows[fitted], signs=signs, seed=seed, progress=False)
-    return explained_variance(rows[held], found.reconstruct(found.transform(rows[held])))
+    scaled, weight = found.scale.divide(rows)
+    scaled = scaled if found.centre is None else (scaled - found.centre).astype(np.float32)
+    atoms = _unit(np.asarray(found.atoms, np.float32))
+    atoms = np.concatenate([atoms, -atoms]) if found.signed else atoms
+    top = float(np.linalg.norm(scaled, axis=1).max())
+    low, high = 1e-4 * top, top
+    best = (0.0, np.zeros((len(rows), len(atoms)), np.float32))
+    for _ in range(_L0_TRIES):
+        floor = float(np.sqrt(low * high))
+        loadings = strict_loadings(scaled, atoms, floor=floor)
+        reached = float((loadings > 0).sum(axis=1).mean())
+        if best[0] < reached <= l0 * 1.01:
+            best = (reached, loadings)
+        low, high = (floor, high) if reached > l0 else (low, floor)
+        if abs(reached - l0) < 0.01 * l0 or high < 1.001 * low:
+            break
+    made = best[1] @ atoms + (0 if found.centre is None else found.centre)
+    return explained_variance(rows, found.scale.deviation * weight * made), best[0]
 
 
 def seed_stability(
     method: Decomposition,
-    x: npt.ArrayLike,
+    x: npt.ArrayLike | Rows,
     found: Dictionary,
     *,
     signs: npt.ArrayLike | None = None,
@@ -65,7 +234,7 @@ def seed_stability(
     ----------
     method : Decomposition
         The method that found it.
-    x : array_like (sample, feature)
+    x : array_like (sample, feature) or Rows
         The rows it was found in.
     found : Dictionary
         The modes asked about.
@@ -80,11 +249,47 @@ def seed_stability(
         Mean over the fits of the cosine with the mode matched to it one to one, 0 where it has
         no match.
     """
+    rows = x if isinstance(x, Rows) else _rows(x, signs)
     scores = [
-        _matched(found.atoms, method.fit(x, signs=signs, seed=seed, progress=False).atoms)
+        matched(found.atoms, rows.fit(method, seed).atoms, signed=found.signed)
         for seed in range(found.seed + 1, found.seed + 1 + seeds)
     ]
     return np.mean(scores, axis=0) if scores else np.full(len(found.atoms), np.nan)
+
+
+def half_stability(
+    method: Decomposition, rows: Rows, found: Dictionary, *, split: RowSplit | None = None
+) -> npt.NDArray[np.float64]:
+    """Return how alike a mode is in two halves of the data that share nothing.
+
+    Parameters
+    ----------
+    method : Decomposition
+        The method that found it.
+    rows : Rows
+        The rows it was found in.
+    found : Dictionary
+        The modes asked about.
+    split : RowSplit, optional
+        How the halves are made; ``TimeBlocks()`` if left out.
+
+    Returns
+    -------
+    ndarray (mode,)
+        Cosine between the atom of the one half and the atom of the other half that match the
+        mode; 0 where a half has no match.
+    """
+    halves = (split or TimeBlocks()).halves(len(rows))
+    atoms = [rows.take(half).fit(method, found.seed).atoms for half in halves]
+    places = [match_atoms(found.atoms, one, signed=found.signed) for one in atoms]
+    pairs = [
+        np.where(place[:, None] >= 0, _unit(one)[np.maximum(place, 0)], 0)
+        if len(one)
+        else np.zeros_like(found.atoms)
+        for one, place in zip(atoms, places, strict=True)
+    ]
+    cosine = (pairs[0] * pairs[1]).sum(axis=1, dtype=np.float64)
+    return np.abs(cosine) if found.signed else np.asarray(cosine)
 
 
 def shuffled_stability(
@@ -109,7 +314,7 @@ def shuffled_stability(
     """
     generator = np.random.default_rng(seed)
     return np.asarray(
-        [_matched(atoms, generator.permuted(atoms, axis=0)).mean() for _ in range(shuffles)]
+        [matched(atoms, generator.permuted(atoms, axis=0)).mean() for _ in range(shuffles)]
     )
 
 
@@ -122,14 +327,56 @@ def fixed_size(method: Decomposition, modes: int) -> Decomposition:
     return changed  # type: ignore[no-any-return]
 
 
-def _matched(atoms: Array, others: Array) -> npt.NDArray[np.float64]:
-    """Return the cosine of each atom with the other matched to it, 0 without a match."""
+def matched(atoms: Array, others: Array, *, signed: bool = False) -> npt.NDArray[np.float64]:
+    """Return how alike each atom is to the other matched to it one to one.
+
+    Parameters
+    ----------
+    atoms : ndarray (mode, feature)
+        The atoms asked about.
+    others : ndarray (other mode, feature)
+        Where their partners are sought.
+    signed : bool, default False
+        Loadings have signs, so that an atom and its negative are the same.
+
+    Returns
+    -------
+    ndarray (mode,)
+        Cosine with the partner, or its size where loadings have signs; 0 without a partner.
+    """
+    place = match_atoms(atoms, others, signed=signed)
+    if not len(others):
+        return np.zeros(len(atoms))
+    cosine = (_unit(atoms) * _unit(others)[np.maximum(place, 0)]).sum(axis=1, dtype=np.float64)
+    return np.where(place >= 0, np.abs(cosine) if signed else cosine, 0.0)
+
+
+def match_atoms(atoms: Array, others: Array, *, signed: bool = False) -> npt.NDArray[np.intp]:
+    """Return which other atom each atom is matched to one to one, -1 without a partner.
+
+    Parameters
+    ----------
+    atoms, others, signed
+        As in `matched`.
+
+    Returns
+    -------
+    ndarray (mode,) of int
+        Places in the others, by the assignment with the largest sum of cosines.
+    """
     from scipy.optimize import linear_sum_assignment
 
-    scores = np.zeros(len(atoms))
+    place = np.full(len(atoms), -1, dtype=np.intp)
     if len(atoms) and len(others):
-        sizes = [np.maximum(np.linalg.norm(a, axis=1), 1e-12) for a in (atoms, others)]
-        cosine = (atoms @ others.T) / np.outer(*sizes)
-        rows, columns = linear_sum_assignment(-cosine)
-        scores[rows] = cosine[rows, columns]
-    return scores
+        cosine = _unit(atoms) @ _unit(others).T
+        rows, columns = linear_sum_assignment(-np.abs(cosine) if signed else -cosine)
+        place[rows] = columns
+    return place
+
+
+def _rows(x: npt.ArrayLike, signs: npt.ArrayLike | None) -> Rows:
+    return Rows(np.asarray(x), None if signs is None else np.asarray(signs))
+
+
+def _unit(atoms: Array) -> Array:
+    return np.asarray(atoms / np.maximum(np.linalg.norm(atoms, axis=1, keepdims=True), 1e-12))

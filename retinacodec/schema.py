@@ -268,7 +268,8 @@ def check_modes(dataset: xr.Dataset) -> xr.Dataset:
         exact=False,
     )
     if not problems.found:
-        problems.require(bool((dataset["loading"] >= 0).all()), "loadings must be at least 0")
+        fits = bool((dataset["loading"] >= 0).all()) or bool(dataset.attrs.get("signed"))
+        problems.require(fits, "loadings must be at least 0")
         problems.require(bool(np.isfinite(dataset["atom"]).all()), "atoms must be finite")
     problems.raise_as("modes")
     return dataset

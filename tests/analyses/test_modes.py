@@ -93,6 +93,22 @@ def test_scores_say_that_planted_modes_can_be_trusted(modes):
     assert (np.diff(modes["share"]) <= 1e-6).all()
 
 
+def test_every_mode_is_found_in_both_halves_and_none_is_surplus(modes):
+    assert (modes["half_stability"] > 0.95).all()
+    assert not modes["surplus"].any()
+    assert (modes["gain"] > 10 * modes.attrs["gain_null"]).all()
+    low, high = modes.attrs["r2_low"], modes.attrs["r2_high"]
+    assert low < modes.attrs["r2"] < high < low + 0.05
+    assert modes.attrs["report"].splitlines()[0].startswith(f"modes: {MODES} in use, 0 atoms dead")
+
+
+def test_modes_that_are_not_there_are_called_surplus(planted):
+    found = find_modes(planted[0], dictionary=DirectPursuit(modes=MODES + 3), progress=False)
+    assert found["surplus"].sum() == 3
+    kept = found["atom"].where(~found["surplus"], drop=True).values.reshape(MODES, -1)
+    assert matched_cosine(planted[1].reshape(MODES, -1), kept).min() > 0.97
+
+
 def test_channels_that_do_nothing_are_marked(modes):
     assert not modes["varies"].sel(channel="c5").any()
     assert modes["varies"].sum() > CHANNELS
@@ -109,9 +125,9 @@ def test_same_seed_same_modes(planted, modes):
 
 
 def test_default_chooses_the_number(planted):
-    found = find_modes(planted[0], stability_seeds=0, progress=False)
+    found = find_modes(planted[0], stability_seeds=0, halves=False, progress=False)
     assert found.sizes["mode"] == MODES
-    assert found["stability"].isnull().all()
+    assert found["stability"].isnull().all() and found["half_stability"].isnull().all()
 
 
 def test_loadings_of_new_times_after_saving(planted, modes, tmp_path):
