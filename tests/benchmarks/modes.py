@@ -11,38 +11,11 @@ from typing import Any
 import numpy as np
 from meter import main, matrix_rate, measure, report
 
+from retinacodec.analyses import Planted
 from retinacodec.dictionaries import DirectPursuit, PaperSAE
 from retinacodec.metrics import matched_cosine
 
 _ALTERNATIONS = 10
-
-
-def planted(
-    rows: int, features: int, modes: int, *, active: float, support: float, signed: bool, seed: int
-) -> tuple[Any, Any, Any]:
-    """Return a table, its atoms and the signs of its features.
-
-    A signed table is like the contributions of a retina: features of the first half are negative,
-    and modes come and go smoothly.
-    """
-    random = np.random.default_rng(seed)
-    signs = np.where(signed & (np.arange(features) < features // 2), -1, 1)
-    atoms = (random.random((modes, features)) < support) * random.gamma(2, 1, (modes, features))
-    atoms[~atoms.any(axis=1), 0] = 1
-    atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
-    rate = random.gamma(3, 1, modes)
-    rate *= active / rate.sum()
-    if signed:
-        slow = random.standard_normal((rows + 30, modes))
-        slow = np.stack([np.convolve(row, np.exp(-np.arange(30) / 4))[30:-29] for row in slow.T], 1)
-        slow /= slow.std(axis=0)
-        level = np.quantile(slow, 1 - np.minimum(rate, 0.5), axis=0).diagonal()
-        loadings = 2 * np.maximum(slow - level, 0)
-    else:
-        loadings = (random.random((rows, modes)) < rate) * random.gamma(2, 0.5, (rows, modes))
-    x = loadings @ atoms
-    x = np.maximum(x + 0.05 * x.std() * random.standard_normal(x.shape), 0)
-    return (x * signs).astype(np.float32), atoms * signs, signs
 
 
 def autoencoder_seconds(x: Any, epochs: int) -> float:
@@ -61,7 +34,9 @@ def limit_seconds(rows: int, features: int, modes: int) -> float:
 
 def _run(name: str, shape: tuple[int, int, int], epochs: int, repeats: int, **kind: Any) -> None:
     rows, features, modes = shape
-    x, atoms, signs = planted(rows, features, modes, seed=0, **kind)
+    table = Planted(rows, features, modes, own=0.0, **kind).draw(seed=0)
+    x, atoms, signs = (table[name].values for name in ("x", "atom", "sign"))
+    x = x.astype(np.float32)
     DirectPursuit(modes=2, sweeps=10).fit(x[:50], progress=False)
     method = DirectPursuit(modes=modes)
 
@@ -91,7 +66,7 @@ def planted_large(quick: bool) -> None:
 
 def planted_retina(quick: bool) -> None:
     """The size of a retina's layer: 3000 frames, 8 channels of two signs, 14 modes."""
-    kind = {"active": 2.5, "support": 0.3, "signed": True}
+    kind = {"active": 2.5, "support": 0.3, "smooth": 4.0}
     _run("planted_retina", (3000, 16, 14), 5 if quick else 15, 3, **kind)
 
 
