@@ -199,16 +199,18 @@ class Planted:
 
 
 SCENARIOS: dict[str, Planted] = {
-    "clean": Planted(2000, 24, 10, noise=0.02),
-    "noisy": Planted(2000, 24, 10, noise=0.5),
-    "composed": Planted(2000, 24, 12, parts=8),
-    "correlated": Planted(2000, 24, 10, together=0.7),
-    "heavy_tails": Planted(2000, 24, 10, tail=1.5),
-    "rare": Planted(2000, 24, 10, rare=4),
-    "too_many": Planted(2000, 24, 10, asked=15),
-    "too_few": Planted(2000, 24, 10, asked=7),
-    "retina": Planted(3000, 16, 14, own=0.0, smooth=4.0),
-    "large": Planted(3000, 64, 32, active=4.0, support=0.1, signed=False),
+    "clean": Planted(1000, 24, 10, noise=0.02),
+    "noisy": Planted(1000, 24, 10, noise=1.0),
+    "crowded": Planted(1000, 24, 10, active=5.0),
+    "composed": Planted(1000, 24, 12, parts=6, noise=0.1),
+    "overcomplete": Planted(1000, 12, 24),
+    "correlated": Planted(1000, 24, 10, together=0.7),
+    "heavy_tails": Planted(1000, 24, 10, tail=1.5),
+    "rare": Planted(1000, 24, 10, rare=4),
+    "too_many": Planted(1000, 24, 10, asked=15),
+    "too_few": Planted(1000, 24, 10, asked=7),
+    "retina": Planted(2000, 16, 14, own=0.0, smooth=4.0),
+    "large": Planted(2000, 64, 32, active=4.0, support=0.1, signed=False),
 }
 
 
