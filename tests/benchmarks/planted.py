@@ -42,6 +42,7 @@ def planted_scenarios(methods: list[str], quick: bool) -> xr.Dataset:
 
 def _line(name: str, ours: Measured, scenarios: int, seeds: int) -> None:
     table = ours.result
+    low = table["cosine"].mean(["seed", "decomposition"]).fillna(0).values
     mean = {key: float(table[key].mean()) for key in _SHOWN}
     report(
         "planted_scenarios",
@@ -50,9 +51,7 @@ def _line(name: str, ours: Measured, scenarios: int, seeds: int) -> None:
         error=1 - mean.pop("cosine"),
         method=name,
         failed=int(table["cosine"].isnull().sum()),
-        worst=str(table["scenario"].values[int(table["cosine"].mean(["seed", "decomposition"]).fillna(0).values.argmin())]),
-            table["scenario"][int(table["cosine"].mean("seed").fillna(0).argmin())].values
-        ),
+        worst=str(table["scenario"].values[low.argmin()]),
         fit_cpu_s=mean.pop("cpu_s"),
         **mean,
     )
