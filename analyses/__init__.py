@@ -44,6 +44,7 @@ from retinacodec.analyses.interneurons import (
     draw_interneuron_matches,
     match_interneurons,
 )
+from retinacodec.analyses.mode_choice import choose_modes, draw_mode_choice
 from retinacodec.analyses.mode_figures import (
     draw_atoms,
     draw_mode_loadings,
@@ -75,6 +76,7 @@ __all__ = [
     "channel_activations",
     "choose_combinations",
     "choose_events",
+    "choose_modes",
     "cluster_agreement",
     "cluster_cells",
     "combination_frames",
@@ -92,6 +94,7 @@ __all__ = [
     "draw_groups",
     "draw_interneuron_matches",
     "draw_loadings",
+    "draw_mode_choice",
     "draw_mode_field",
     "draw_mode_loadings",
     "draw_modes_raster",

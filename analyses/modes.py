@@ -84,7 +84,8 @@ def find_modes(
         explained, NaN where all is 0; ``alive`` and ``share`` (mode), whether it is ever active
         and its part of all loadings; ``agreement`` (mode) between the starts of a consensus;
         ``stability`` and ``half_stability`` (mode), matched cosine with fits from other seeds and
-        between halves of the data; ``gain`` (mode), share of the energy lost without it, and
+        between halves of the data, and the whole tables ``seed_cosine`` and ``half_cosine`` (mode,
+        partner) whose diagonals they are; ``gain`` (mode), share of the energy lost without it, and
         ``surplus`` (mode), where the others can replace it; ``varies`` (sign, channel), False for
         a constant channel. Attributes: ``r2`` of rows held out with ``r2_low`` and ``r2_high``
         (95 %), ``r2_fitted``, ``l0`` (mean number of active modes), ``alive``, ``dead``, the mean
@@ -300,6 +301,8 @@ def _dataset(
         "agreement": ("mode", found.agreement, {"units": "1"}),
         "stability": ("mode", report.seed_stability, {"units": "1"}),
         "half_stability": ("mode", report.half_stability, {"units": "1"}),
+        "seed_cosine": (("mode", "partner"), report.seed_cosine, {"units": "1"}),
+        "half_cosine": (("mode", "partner"), report.half_cosine, {"units": "1"}),
         "gain": ("mode", report.gain, {"units": "1", "long_name": "energy lost without it"}),
         "surplus": ("mode", report.surplus),
         "varies": (_FEATURES, values.values.std(axis=0) > 0),

@@ -11,28 +11,25 @@ import numpy.typing as npt
 
 from retinacodec.atoms import Decomposition, Dictionary
 from retinacodec.bootstrap import Interval, block_labels, draw_blocks, percentiles
-from retinacodec.coding import strict_loadings
-from retinacodec.errors import InputError
-from retinacodec.metrics import explained_variance
 from retinacodec.row_splits import RowSplit, TimeBlocks
 from retinacodec.rows import Rows
 
 __all__ = [
     "HeldOut",
     "fixed_size",
-    "half_stability",
+    "half_cosines",
     "held_out",
     "held_out_r2",
     "match_atoms",
     "matched",
-    "r2_at_l0",
+    "partner_cosines",
+    "r2_interval",
     "row_r2",
     "seed_stability",
     "shuffled_stability",
 ]
 
 Array = npt.NDArray[Any]
-_L0_TRIES = 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,24 +99,54 @@ def held_out(
     found = rows.take(fitted).fit(method, seed)
     kept = rows.take(held)
     loadings = kept.loadings(found)
-    x = np.asarray(kept.x, dtype=np.float64)
-    terms = np.stack(
-        [((x - found.reconstruct(loadings)) ** 2).sum(axis=1), (x**2).sum(axis=1), x.sum(axis=1)]
-    )
-    starts = np.flatnonzero(np.diff(block_labels(held, block), prepend=-1))
-    blocks = np.add.reduceat(terms, starts, axis=1)
-    counts = np.diff(starts, append=len(held)) * x.shape[1]
+    estimate = found.reconstruct(loadings)
+    r2 = r2_interval(kept.x, estimate, held, block=block, draws=draws, seed=seed)
+    return HeldOut(found, held, loadings, r2)
+
+
+def r2_interval(
+    x: Array,
+    estimate: Array,
+    rows: npt.NDArray[np.intp],
+    *,
+    block: int = 40,
+    draws: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """Return the share of variance explained, with its 95 % interval over blocks of rows.
+
+    Parameters
+    ----------
+    x, estimate : ndarray (sample, feature)
+        Rows and what was made of them.
+    rows : ndarray (sample,) of int
+        Their numbers, rising; where they follow each other they are resampled together.
+    block : int, default 40
+        Length of a block.
+    draws, seed : int
+        Number of resamples and their seed.
+
+    Returns
+    -------
+    Interval
+        ``1 - sum (x - xh)^2 / sum (x - mean(x))^2``, and percentiles of it over the resamples;
+        NaN ends where there is one block only.
+    """
+    values = np.asarray(x, dtype=np.float64)
+    terms = np.stack([((values - estimate) ** 2).sum(1), (values**2).sum(1), values.sum(1)])
+    starts = np.flatnonzero(np.diff(block_labels(rows, block), prepend=-1))
+    sums = np.add.reduceat(terms, starts, axis=1)
+    counts = np.diff(starts, append=len(rows)) * values.shape[1]
 
     def score(weight: Array) -> Array:
-        left, squares, total = weight @ blocks.T if weight.ndim == 1 else (weight @ blocks.T).T
+        left, squares, total = (weight @ part for part in sums)
         spread = squares - total**2 / (weight @ counts)
         return np.where(spread > 0, 1 - left / np.where(spread > 0, spread, 1), np.nan)
 
-    value = score(np.ones(len(starts)))
     low = high = np.asarray(np.nan)
     if len(starts) > 1:
         low, high = percentiles(score(draw_blocks(len(starts), draws, seed)))
-    return HeldOut(found, held, loadings, Interval(value, low, high))
+    return Interval(score(np.ones(len(starts))), low, high)
 
 
 def held_out_r2(
@@ -172,54 +199,6 @@ def row_r2(x: Array, estimate: Array) -> npt.NDArray[np.float64]:
     return np.where(energy > 0, 1 - left / np.where(energy > 0, energy, 1), np.nan)
 
 
-def r2_at_l0(found: Dictionary, x: npt.ArrayLike, l0: float) -> tuple[float, float]:
-    """Return what atoms explain when rows are coded with a given mean number of them.
-
-    The yardstick for atoms of different methods: all are coded in the same way.
-
-    Parameters
-    ----------
-    found : Dictionary
-        Atoms, with their scale and centre.
-    x : array_like (sample, feature)
-        Rows it was not fitted to.
-    l0 : float
-        Mean number of active modes in a row that is asked for, above 0.
-
-    Returns
-    -------
-    r2, reached : float
-        Share of variance explained, and the mean number of active modes it was reached with: the
-        one asked for, or all that the rows have a use for.
-
-    Notes
-    -----
-    Nonnegative lasso with a refit (as `DirectPursuit` codes rows), whose floor is bisected until
-    the number is met. Atoms whose loadings have signs count with both of them.
-    """
-    if not l0 > 0:
-        raise InputError(f"r2_at_l0: expected a mean number of modes above 0, got {l0}")
-    rows = np.asarray(x)
-    scaled, weight = found.scale.divide(rows)
-    scaled = scaled if found.centre is None else (scaled - found.centre).astype(np.float32)
-    atoms = _unit(np.asarray(found.atoms, np.float32))
-    atoms = np.concatenate([atoms, -atoms]) if found.signed else atoms
-    top = float(np.linalg.norm(scaled, axis=1).max())
-    low, high = 1e-4 * top, top
-    best = (0.0, np.zeros((len(rows), len(atoms)), np.float32))
-    for _ in range(_L0_TRIES):
-        floor = float(np.sqrt(low * high))
-        loadings = strict_loadings(scaled, atoms, floor=floor)
-        reached = float((loadings > 0).sum(axis=1).mean())
-        if best[0] < reached <= l0 * 1.01:
-            best = (reached, loadings)
-        low, high = (floor, high) if reached > l0 else (low, floor)
-        if abs(reached - l0) < 0.01 * l0 or high < 1.001 * low:
-            break
-    made = best[1] @ atoms + (0 if found.centre is None else found.centre)
-    return explained_variance(rows, found.scale.deviation * weight * made), best[0]
-
-
 def seed_stability(
     method: Decomposition,
     x: npt.ArrayLike | Rows,
@@ -250,24 +229,49 @@ def seed_stability(
         no match.
     """
     rows = x if isinstance(x, Rows) else _rows(x, signs)
-    scores = [
-        matched(found.atoms, rows.fit(method, seed).atoms, signed=found.signed)
-        for seed in range(found.seed + 1, found.seed + 1 + seeds)
-    ]
+    others = range(found.seed + 1, found.seed + 1 + seeds)
+    tables = [partner_cosines(found, rows.fit(method, seed).atoms) for seed in others]
+    scores = [np.diagonal(table) for table in tables]
     return np.mean(scores, axis=0) if scores else np.full(len(found.atoms), np.nan)
 
 
-def half_stability(
+def partner_cosines(
+    found: Dictionary, others: Array, ones: Array | None = None
+) -> npt.NDArray[np.float64]:
+    """Return cosines between partners of modes, so that what was found again is the diagonal.
+
+    Parameters
+    ----------
+    found : Dictionary
+        The modes asked about.
+    others : ndarray (other mode, feature)
+        Atoms of another fit.
+    ones : ndarray (other mode, feature), optional
+        Atoms of a third fit, whose partners of the modes stand for them; the modes themselves if
+        left out.
+
+    Returns
+    -------
+    ndarray (mode, partner)
+        Cosine of each mode (or its partner among `ones`) with the partner of each mode; its size
+        where loadings have signs; 0 where there is no partner.
+    """
+    first = found.atoms if ones is None else _partners(found, ones)
+    table = np.asarray(_unit(first) @ _unit(_partners(found, others)).T, dtype=np.float64)
+    return np.abs(table) if found.signed else table
+
+
+def half_cosines(
     method: Decomposition, rows: Rows, found: Dictionary, *, split: RowSplit | None = None
 ) -> npt.NDArray[np.float64]:
-    """Return how alike a mode is in two halves of the data that share nothing.
+    """Return how alike modes are in two halves of the data that share nothing.
 
     Parameters
     ----------
     method : Decomposition
-        The method that found it.
+        The method that found them.
     rows : Rows
-        The rows it was found in.
+        The rows they were found in.
     found : Dictionary
         The modes asked about.
     split : RowSplit, optional
@@ -275,21 +279,13 @@ def half_stability(
 
     Returns
     -------
-    ndarray (mode,)
-        Cosine between the atom of the one half and the atom of the other half that match the
-        mode; 0 where a half has no match.
+    ndarray (mode, partner)
+        Cosine between the atom of the one half and the atom of the other half that match the two
+        modes; 0 where a half has no match. The stability of a mode is on the diagonal.
     """
     halves = (split or TimeBlocks()).halves(len(rows))
-    atoms = [rows.take(half).fit(method, found.seed).atoms for half in halves]
-    places = [match_atoms(found.atoms, one, signed=found.signed) for one in atoms]
-    pairs = [
-        np.where(place[:, None] >= 0, _unit(one)[np.maximum(place, 0)], 0)
-        if len(one)
-        else np.zeros_like(found.atoms)
-        for one, place in zip(atoms, places, strict=True)
-    ]
-    cosine = (pairs[0] * pairs[1]).sum(axis=1, dtype=np.float64)
-    return np.abs(cosine) if found.signed else np.asarray(cosine)
+    one, other = (rows.take(half).fit(method, found.seed).atoms for half in halves)
+    return partner_cosines(found, other, one)
 
 
 def shuffled_stability(
@@ -376,6 +372,13 @@ def match_atoms(atoms: Array, others: Array, *, signed: bool = False) -> npt.NDA
 
 def _rows(x: npt.ArrayLike, signs: npt.ArrayLike | None) -> Rows:
     return Rows(np.asarray(x), None if signs is None else np.asarray(signs))
+
+
+def _partners(found: Dictionary, others: Array) -> Array:
+    """Return the other atom matched to each mode, 0 where there is none."""
+    place = match_atoms(found.atoms, others, signed=found.signed)
+    padded = np.concatenate([others, np.zeros((1, found.atoms.shape[1]), found.atoms.dtype)])
+    return np.asarray(padded[place])
 
 
 def _unit(atoms: Array) -> Array:

@@ -14,10 +14,10 @@ from retinacodec.atoms import Decomposition, Dictionary
 from retinacodec.bootstrap import Interval
 from retinacodec.dictionary_scores import (
     fixed_size,
-    half_stability,
+    half_cosines,
     held_out,
+    partner_cosines,
     row_r2,
-    seed_stability,
     shuffled_stability,
 )
 from retinacodec.metrics import explained_variance
@@ -50,10 +50,11 @@ class ModeReport:
         Modes that any row uses, and atoms that were tried and none uses.
     row_r2 : ndarray (sample,)
         Share of each row's energy explained; NaN where the row is 0.
-    seed_stability : ndarray (mode,)
-        Mean cosine with the mode matched to it in fits from other seeds; NaN without any.
-    half_stability : ndarray (mode,)
-        Cosine between the modes that match it in two halves of the data; NaN if not asked for.
+    seed_cosine : ndarray (mode, partner)
+        Cosine of each mode with the partner of each mode in a fit from another seed, mean over
+        such fits; NaN without any.
+    half_cosine : ndarray (mode, partner)
+        Cosine between the partners of modes in two halves of the data; NaN if not asked for.
     stability_null : float
         95th percentile of the mean matched cosine with atoms of shuffled entries.
     gain : ndarray (mode,)
@@ -73,12 +74,22 @@ class ModeReport:
     alive: int
     dead: int
     row_r2: Array = field(repr=False)
-    seed_stability: Array
-    half_stability: Array
+    seed_cosine: Array = field(repr=False)
+    half_cosine: Array = field(repr=False)
     stability_null: float
     gain: Array
     gain_null: float
     surplus: npt.NDArray[np.bool_]
+
+    @property
+    def seed_stability(self) -> npt.NDArray[np.float64]:
+        """Mean cosine of each mode with its partner in fits from other seeds (mode,)."""
+        return np.diagonal(self.seed_cosine).copy()
+
+    @property
+    def half_stability(self) -> npt.NDArray[np.float64]:
+        """Cosine between each mode's partners in two halves of the data (mode,)."""
+        return np.diagonal(self.half_cosine).copy()
 
     @property
     def stable(self) -> npt.NDArray[np.bool_]:
@@ -142,7 +153,9 @@ def report_modes(
     same = fixed_size(method, len(found.atoms))
     other = held_out(same, rows, split=split, seed=found.seed)
     gain, surplus, gain_null = mode_gains(found, rows.x, seed=found.seed)
-    back = half_stability(same, rows, found, split=split) if halves else None
+    others = [rows.fit(same, seed).atoms for seed in range(found.seed + 1, found.seed + 1 + seeds)]
+    unknown = np.full((len(found.atoms),) * 2, np.nan)
+    again = [partner_cosines(found, atoms) for atoms in others]
     report = ModeReport(
         r2=other.r2,
         r2_fitted=explained_variance(rows.x, found.reconstruct()),
@@ -150,8 +163,8 @@ def report_modes(
         alive=int(found.alive.sum()),
         dead=found.dead,
         row_r2=row_r2(rows.x, found.reconstruct()),
-        seed_stability=seed_stability(same, rows, found, seeds=seeds),
-        half_stability=np.full(len(found.atoms), np.nan) if back is None else back,
+        seed_cosine=np.mean(again, axis=0) if again else unknown,
+        half_cosine=half_cosines(same, rows, found, split=split) if halves else unknown,
         stability_null=float(np.quantile(shuffled_stability(found.atoms, seed=found.seed), 0.95)),
         gain=gain,
         gain_null=gain_null,

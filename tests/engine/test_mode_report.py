@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from retinacodec.common_coding import predicted_rows, r2_at_l0
 from retinacodec.dictionaries import DirectPursuit, RandomRows
 from retinacodec.dictionary_scores import (
-    half_stability,
+    half_cosines,
     held_out,
     match_atoms,
     matched,
-    r2_at_l0,
+    partner_cosines,
     row_r2,
 )
 from retinacodec.errors import InputError
@@ -116,8 +117,20 @@ def test_half_stability_compares_fits_that_share_no_row(rows, found):
     one, other = split.halves(len(rows))
     atoms = [rows.take(half).fit(method, 0).atoms for half in (one, other)]
     expected = matched_cosine(*atoms)
-    scored = half_stability(method, rows, found, split=split)
-    assert scored.mean() == pytest.approx(expected.mean(), abs=1e-4)
+    scored = half_cosines(method, rows, found, split=split)
+    assert scored.diagonal().mean() == pytest.approx(expected.mean(), abs=1e-4)
+    plain = matched_cosine(atoms[0], atoms[1])
+    assert scored.max(axis=1) == pytest.approx(scored.diagonal()) and len(plain) == 8
+
+
+def test_partners_of_modes_stand_on_the_diagonal(found):
+    order = np.random.default_rng(2).permutation(8)
+    table = partner_cosines(found, found.atoms[order])
+    np.testing.assert_allclose(table.diagonal(), 1, atol=1e-5)
+    np.testing.assert_allclose(table, found.atoms @ found.atoms.T, atol=1e-5)
+    few = partner_cosines(found, found.atoms[:5])
+    np.testing.assert_allclose(few.diagonal(), [1, 1, 1, 1, 1, 0, 0, 0], atol=1e-5)
+    assert (partner_cosines(found, np.zeros((0, 16), np.float32)) == 0).all()
 
 
 def test_matching_is_one_to_one_and_says_who_is_alone():
@@ -138,6 +151,22 @@ def test_r2_at_an_l0_meets_it_and_rises_with_it(rows, found):
     assert reached <= 8 and most > 0.99 * explained_variance(rows.x, found.reconstruct())
     with pytest.raises(InputError, match="above 0, got 0"):
         r2_at_l0(found, rows.x, 0)
+
+
+def test_true_modes_predict_columns_from_the_others(table, rows, found):
+    made = predicted_rows(found, rows.x)
+    assert explained_variance(rows.x, made) > 0.9
+    alone = predicted_rows(found, rows.x, folds=2)
+    assert explained_variance(rows.x, alone) < explained_variance(rows.x, made)
+    # a column that is asked for does not enter its own prediction
+    changed = rows.x.copy()
+    changed[:, 3] *= 5
+    again = predicted_rows(_with(found, scale=found.scale), changed)
+    np.testing.assert_allclose(again[:, 3], made[:, 3], atol=1e-4)
+    noise = np.random.default_rng(0).standard_normal((500, 12))
+    some = DirectPursuit(modes=10).fit(noise, progress=False)
+    assert explained_variance(noise, some.reconstruct()) > 0.5
+    assert explained_variance(noise, predicted_rows(some, noise)) < 0
 
 
 def test_inputs_must_belong_to_the_rows(rows):
