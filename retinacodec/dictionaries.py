@@ -9,6 +9,9 @@ import numpy as np
 
 from retinacodec.atoms import Array, Coder, Decomposition, Dictionary
 from retinacodec.autoencoder import AutoencoderCoder, PaperSAE, Warmup
+from retinacodec.codebooks import CodebookCoder, KMeans
+from retinacodec.components import ICA, PCA, LinearCoder
+from retinacodec.dictionary_learning import DictionaryLearning
 from retinacodec.dictionary_scores import (
     fixed_size,
     held_out_r2,
@@ -16,23 +19,32 @@ from retinacodec.dictionary_scores import (
     shuffled_stability,
 )
 from retinacodec.errors import InputError
+from retinacodec.factorisations import NMF
+from retinacodec.nonnegative_coding import NonnegativeCoder
 from retinacodec.pursuit import DirectPursuit, PursuitCoder
 from retinacodec.row_splits import RandomRows, RowSplit, TimeBlocks
 from retinacodec.scaling import BalancedRows, OneScale, Scale, Scaling, unpack_scale
+from retinacodec.semi_nmf import SemiNMF
 
 __all__ = [
+    "ICA",
     "METHODS",
+    "NMF",
+    "PCA",
     "BalancedRows",
     "Coder",
     "Decomposition",
     "Dictionary",
+    "DictionaryLearning",
     "DirectPursuit",
+    "KMeans",
     "OneScale",
     "PaperSAE",
     "RandomRows",
     "RowSplit",
     "Scale",
     "Scaling",
+    "SemiNMF",
     "TimeBlocks",
     "Warmup",
     "fixed_size",
@@ -46,10 +58,24 @@ METHODS: Mapping[str, Callable[[int], Decomposition]] = {
     "DirectPursuit": DirectPursuit,
     "PaperSAE": lambda _: PaperSAE(),
     "PaperSAE, mended": lambda _: PaperSAE(learning_rate=1e-3, start=Warmup()),
+    "NMF": NMF,
+    "SemiNMF": lambda modes: SemiNMF(modes, active=5),
+    "SemiNMF, constrained": lambda modes: SemiNMF(modes, active=5, constrained=True),
+    "DictionaryLearning": DictionaryLearning,
+    "PCA": PCA,
+    "ICA": ICA,
+    "KMeans": KMeans,
+    "KMeans, gain": lambda modes: KMeans(modes, gain=True),
 }
 """Every decomposition by the name that tables give it: the method with so many modes."""
 
-_CODERS: dict[str, Any] = {"pursuit": PursuitCoder, "autoencoder": AutoencoderCoder}
+_CODERS: dict[str, Any] = {
+    "pursuit": PursuitCoder,
+    "autoencoder": AutoencoderCoder,
+    "nonnegative": NonnegativeCoder,
+    "linear": LinearCoder,
+    "codebook": CodebookCoder,
+}
 
 
 def load_dictionary(arrays: Mapping[str, Array], config: Mapping[str, Any]) -> Dictionary:

@@ -1,0 +1,34 @@
+"""What fits share: checked counts, random numbers of their own, atoms of unit norm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from retinacodec.errors import Problems
+
+__all__ = ["check_counts", "local_state", "unit_atoms"]
+
+Array = npt.NDArray[Any]
+
+
+def check_counts(method: Any, *names: str) -> None:
+    """Raise one `InputError` that names every setting that is below 1."""
+    problems = Problems()
+    for name in names:
+        value = getattr(method, name)
+        problems.require(value is None or value >= 1, f"{name} must be at least 1, got {value}")
+    problems.raise_as(type(method).__name__)
+
+
+def local_state(seed: int, start: int = 0) -> np.random.RandomState:
+    """Return a source of random numbers for scikit-learn that nothing else uses."""
+    return np.random.RandomState(np.random.SeedSequence([seed, start]).generate_state(4))
+
+
+def unit_atoms(atoms: Array) -> npt.NDArray[np.float32]:
+    """Return atoms (mode, feature) of unit norm, float32; those that are 0 stay 0."""
+    norm = np.linalg.norm(np.asarray(atoms, dtype=np.float64), axis=1, keepdims=True)
+    return np.asarray(np.divide(atoms, norm, out=np.zeros(atoms.shape), where=norm > 0), np.float32)
