@@ -63,6 +63,8 @@ def draw_depth(
     depth = np.arange(table.sizes["layer"])
     for number, quantity in enumerate(table["quantity"].values.tolist()):
         one = table.sel(quantity=quantity)
+        if bool(one[name].isnull().all()):
+            continue
         colour = COLOURS.series[number % len(COLOURS.series)]
         ax.plot(depth, one[name], "o-", color=colour, markersize=2.5, label=f"{quantity}s")
         ax.vlines(depth, one[f"{name}_low"], one[f"{name}_high"], color=colour, linewidth=1.2)
@@ -74,8 +76,10 @@ def draw_depth(
     ax.set(xlabel="Layer", ylabel=_LABELS[name].format(share=statistics.attrs["share"]))
     ax.set_xlim(-0.3, depth[-1] + 0.3)
     ax.margins(y=0.1)
+    if name == "dimensions":
+        ax.yaxis.get_major_locator().set_params(integer=True)
     if name == "sign_correlation":
         ax.axhline(0, color=COLOURS.quiet, linewidth=0.5, zorder=0)
     if table.sizes["quantity"] > 1:
-        ax.legend(loc="best")
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
     return ax
