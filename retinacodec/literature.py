@@ -230,6 +230,86 @@ _RUEBEL = Reference(
     where="volume = {11}; pages = {e78362}",
     doi="10.7554/eLife.78362",
 )
+_LEE = Reference(
+    "lee1999",
+    "Lee, Daniel D. and Seung, H. Sebastian",
+    "Learning the Parts of Objects by Non-Negative Matrix Factorization",
+    1999,
+    "Nature",
+    where="volume = {401}; pages = {788--791}",
+    doi="10.1038/44565",
+)
+_LEE_UPDATES = Reference(
+    "lee2001",
+    "Lee, Daniel D. and Seung, H. Sebastian",
+    "Algorithms for Non-Negative Matrix Factorization",
+    2001,
+    "Advances in Neural Information Processing Systems",
+    "inproceedings",
+    "volume = {13}; pages = {556--562}",
+)
+_DING = Reference(
+    "ding2010",
+    "Ding, Chris and Li, Tao and Jordan, Michael I.",
+    "Convex and Semi-Nonnegative Matrix Factorizations",
+    2010,
+    "IEEE Transactions on Pattern Analysis and Machine Intelligence",
+    where="volume = {32}; number = {1}; pages = {45--55}",
+    doi="10.1109/TPAMI.2008.277",
+)
+_SHAFRAN = Reference(
+    "shafran2025",
+    "Shafran, Or and Geiger, Atticus and Geva, Mor",
+    "Decomposing MLP Activations into Interpretable Features via Semi-Nonnegative Matrix "
+    "Factorization",
+    2025,
+    "arXiv",
+    where="eprint = {2506.10920}; archiveprefix = {arXiv}",
+)
+_HYVARINEN = Reference(
+    "hyvarinen2000",
+    'Hyv{\\"a}rinen, Aapo and Oja, Erkki',
+    "Independent Component Analysis: Algorithms and Applications",
+    2000,
+    "Neural Networks",
+    where="volume = {13}; pages = {411--430}",
+    doi="10.1016/S0893-6080(00)00026-5",
+)
+_JOLLIFFE = Reference(
+    "jolliffe2016",
+    "Jolliffe, Ian T. and Cadima, Jorge",
+    "Principal Component Analysis: A Review and Recent Developments",
+    2016,
+    "Philosophical Transactions of the Royal Society A",
+    where="volume = {374}; pages = {20150202}",
+    doi="10.1098/rsta.2015.0202",
+)
+_LLOYD = Reference(
+    "lloyd1982",
+    "Lloyd, Stuart P.",
+    "Least Squares Quantization in PCM",
+    1982,
+    "IEEE Transactions on Information Theory",
+    where="volume = {28}; number = {2}; pages = {129--137}",
+    doi="10.1109/TIT.1982.1056489",
+)
+_DHILLON = Reference(
+    "dhillon2001",
+    "Dhillon, Inderjit S. and Modha, Dharmendra S.",
+    "Concept Decompositions for Large Sparse Text Data Using Clustering",
+    2001,
+    "Machine Learning",
+    where="volume = {42}; pages = {143--175}",
+    doi="10.1023/A:1007612920971",
+)
+_PEDREGOSA = Reference(
+    "pedregosa2011",
+    'Pedregosa, Fabian and Varoquaux, Ga{\\"e}l and others',
+    "Scikit-learn: Machine Learning in Python",
+    2011,
+    "Journal of Machine Learning Research",
+    where="volume = {12}; pages = {2825--2830}",
+)
 
 METHODS: Mapping[str, tuple[Reference, ...]] = {
     "contributions": (_MELANDER,),
@@ -240,6 +320,12 @@ METHODS: Mapping[str, tuple[Reference, ...]] = {
     "secant": (_SHRIKUMAR, _SUNDARARAJAN),
     "paper_sae": (_MELANDER,),
     "direct_pursuit": (_MAIRAL, _CICHOCKI),
+    "nmf": (_LEE, _LEE_UPDATES, _CICHOCKI, _PEDREGOSA),
+    "semi_nmf": (_DING, _SHAFRAN),
+    "dictionary_learning": (_MAIRAL, _PEDREGOSA),
+    "pca": (_JOLLIFFE, _PEDREGOSA),
+    "ica": (_HYVARINEN, _PEDREGOSA),
+    "kmeans": (_LLOYD, _DHILLON, _PEDREGOSA),
     "deep_retina": (_MCINTOSH, _MAHESWARANATHAN),
     "cell_contributions": (_TANAKA,),
     "interneurons": (_MAHESWARANATHAN,),
