@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from retinacodec.atoms import Dictionary, prepare
 from retinacodec.errors import InputError
-from retinacodec.fitting import check_counts, local_state, unit_atoms
+from retinacodec.fitting import check_counts, global_state_kept, local_state, unit_atoms
 from retinacodec.nonnegative_coding import NonnegativeCoder, nonnegative_dictionary
 from retinacodec.scaling import OneScale, Scaling
 
@@ -125,7 +125,7 @@ class DictionaryLearning:
         """Return the fitted model of scikit-learn."""
         from sklearn.decomposition import MiniBatchDictionaryLearning
 
-        return MiniBatchDictionaryLearning(
+        model = MiniBatchDictionaryLearning(
             self.modes,
             alpha=self.penalty,
             max_iter=self.epochs,
@@ -137,4 +137,6 @@ class DictionaryLearning:
             tol=0,
             max_no_improvement=None,
             random_state=local_state(seed),
-        ).fit(rows.astype(np.float64))
+        )
+        with global_state_kept():
+            return model.fit(rows.astype(np.float64))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,9 +12,10 @@ import numpy.typing as npt
 
 from retinacodec.errors import Problems
 
-__all__ = ["check_counts", "local_state", "unit_atoms"]
+__all__ = ["check_counts", "global_state_kept", "local_state", "unit_atoms"]
 
 Array = npt.NDArray[Any]
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def check_counts(method: Any, *names: str) -> None:
@@ -26,6 +30,20 @@ def check_counts(method: Any, *names: str) -> None:
 def local_state(seed: int, start: int = 0) -> np.random.RandomState:
     """Return a source of random numbers for scikit-learn that nothing else uses."""
     return np.random.RandomState(np.random.SeedSequence([seed, start]).generate_state(4))
+
+
+@contextlib.contextmanager
+def global_state_kept() -> Iterator[None]:
+    """Put numpy's global random state back after a library that draws from it, whatever its seed.
+
+    Only one thread at a time is let in, so that no two undo each other's care.
+    """
+    with _ONE_AT_A_TIME:
+        state = np.random.get_state()  # noqa: NPY002
+        try:
+            yield
+        finally:
+            np.random.set_state(state)  # noqa: NPY002
 
 
 def unit_atoms(atoms: Array) -> npt.NDArray[np.float32]:
