@@ -52,6 +52,12 @@ from retinacodec.analyses.mode_figures import (
 )
 from retinacodec.analyses.modes import find_modes, project_modes
 from retinacodec.analyses.panels import active_modes, choose_combinations, choose_events
+from retinacodec.analyses.pathway_recovery import (
+    compare_pathway_recovery,
+    draw_pathway_areas,
+    draw_pathway_atoms,
+)
+from retinacodec.analyses.pathways import match_pathways, pathway_truth
 from retinacodec.analyses.planted import SCENARIOS, Planted
 from retinacodec.analyses.receptive_fields import (
     draw_sta,
@@ -83,6 +89,7 @@ __all__ = [
     "combination_table",
     "compare_fields",
     "compare_models",
+    "compare_pathway_recovery",
     "draw_atoms",
     "draw_combinations",
     "draw_comparison",
@@ -98,6 +105,8 @@ __all__ = [
     "draw_mode_field",
     "draw_mode_loadings",
     "draw_modes_raster",
+    "draw_pathway_areas",
+    "draw_pathway_atoms",
     "draw_prediction",
     "draw_residuals",
     "draw_scheme",
@@ -113,9 +122,11 @@ __all__ = [
     "lone_frames",
     "match_clusters",
     "match_interneurons",
+    "match_pathways",
     "mode_cell_correlation",
     "mode_sets",
     "panel_numbers",
+    "pathway_truth",
     "project_modes",
     "relative_residuals",
     "retina_figure",

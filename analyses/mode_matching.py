@@ -171,7 +171,7 @@ def upright(atoms: Array, loadings: Array) -> tuple[Array, Array]:
 
     Parameters
     ----------
-    atoms, loadings : ndarray (mode, feature), (sample, mode)
+    atoms, loadings : ndarray (mode, ...), (sample, mode)
         Modes; nonnegative loadings are returned as they are.
 
     Returns
@@ -180,7 +180,7 @@ def upright(atoms: Array, loadings: Array) -> tuple[Array, Array]:
         The same modes, those with a negative sum of cubed loadings turned around.
     """
     turn = np.where((np.asarray(loadings, dtype=np.float64) ** 3).sum(axis=0) < 0, -1.0, 1.0)
-    return atoms * turn[:, None], loadings * turn
+    return atoms * turn.reshape(-1, *[1] * (atoms.ndim - 1)), loadings * turn
 
 
 def _unit(atoms: Array) -> Array:

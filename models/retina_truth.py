@@ -168,7 +168,8 @@ def pathway_contributions(
         ``pathway_contribution`` (time, cell, pathway); ``drive`` and ``baseline`` (cell);
         ``rate`` (time, cell), Hz; ``event`` (time, cell); ``active`` (time, cell, pathway); and
         ``dominant`` (time, cell), the excitatory pathway that gave most to the event, as its
-        position on ``pathway``, -1 where there is no event.
+        position on ``pathway``, -1 where there is no event. The coordinate ``type_pathway`` (type)
+        says which pathway each type belongs to.
 
     Raises
     ------
@@ -203,6 +204,7 @@ def pathway_contributions(
             "time": movie["time"][retina.history - 1 :],
             "cell": list(retina.cell_names),
             "type": list(retina.interneuron_names),
+            "type_pathway": ("type", list(_pathway_of(retina))),
             "pathway": ["ON", "OFF", "amacrine"],
         },
         attrs={"kind": "pathways", "event_hz": event_hz, "share": share},
