@@ -45,10 +45,14 @@ from retinacodec.analyses.interneurons import (
     match_interneurons,
 )
 from retinacodec.analyses.mode_choice import choose_modes, draw_mode_choice
+from retinacodec.analyses.mode_contrast import contrast_modes, draw_contrast
 from retinacodec.analyses.mode_figures import (
     draw_atoms,
     draw_mode_loadings,
+    draw_mode_scores,
     draw_modes_raster,
+    draw_rates_raster,
+    draw_stability,
 )
 from retinacodec.analyses.modes import find_modes, project_modes
 from retinacodec.analyses.panels import active_modes, choose_combinations, choose_events
@@ -90,9 +94,11 @@ __all__ = [
     "compare_fields",
     "compare_models",
     "compare_pathway_recovery",
+    "contrast_modes",
     "draw_atoms",
     "draw_combinations",
     "draw_comparison",
+    "draw_contrast",
     "draw_contributions",
     "draw_dynamic_field",
     "draw_eigenvalues",
@@ -104,14 +110,17 @@ __all__ = [
     "draw_mode_choice",
     "draw_mode_field",
     "draw_mode_loadings",
+    "draw_mode_scores",
     "draw_modes_raster",
     "draw_pathway_areas",
     "draw_pathway_atoms",
     "draw_prediction",
+    "draw_rates_raster",
     "draw_residuals",
     "draw_scheme",
     "draw_similarity",
     "draw_sta",
+    "draw_stability",
     "draw_time_course",
     "draw_training",
     "dynamic_fields",
