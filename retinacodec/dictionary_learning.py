@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from retinacodec.atoms import Dictionary, prepare
 from retinacodec.errors import InputError
-from retinacodec.fitting import check_counts, global_state_kept, local_state, unit_atoms
+from retinacodec.fitting import check_counts, contained, local_state, unit_atoms
 from retinacodec.nonnegative_coding import NonnegativeCoder, nonnegative_dictionary
 from retinacodec.scaling import OneScale, Scaling
 
@@ -138,5 +138,5 @@ class DictionaryLearning:
             max_no_improvement=None,
             random_state=local_state(seed),
         )
-        with global_state_kept():
+        with contained():
             return model.fit(rows.astype(np.float64))

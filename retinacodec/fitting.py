@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from retinacodec.errors import Problems
 
-__all__ = ["check_counts", "global_state_kept", "local_state", "unit_atoms"]
+__all__ = ["check_counts", "contained", "local_state", "unit_atoms"]
 
 Array = npt.NDArray[Any]
 _ONE_AT_A_TIME = threading.Lock()
@@ -33,12 +34,17 @@ def local_state(seed: int, start: int = 0) -> np.random.RandomState:
 
 
 @contextlib.contextmanager
-def global_state_kept() -> Iterator[None]:
-    """Put numpy's global random state back after a library that draws from it, whatever its seed.
+def contained() -> Iterator[None]:
+    """Keep inside what a fit of scikit-learn does to the whole process.
 
-    Only one thread at a time is let in, so that no two undo each other's care.
+    Coordinate descent draws from numpy's global random state, whatever its seed, and warns of
+    every row that is a little less exact than asked for. The state is put back and the warnings
+    are not shown. Only one thread at a time is let in, so that no two undo each other's care.
     """
-    with _ONE_AT_A_TIME:
+    from sklearn.exceptions import ConvergenceWarning
+
+    with _ONE_AT_A_TIME, warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
         state = np.random.get_state()  # noqa: NPY002
         try:
             yield
