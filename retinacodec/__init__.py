@@ -49,6 +49,8 @@ _HOMES = {
     "ICA": "dictionaries",
     "KMeans": "dictionaries",
     "PaperSAE": "dictionaries",
+    "open_dictionary": "dictionary_files",
+    "save_dictionary": "dictionary_files",
     "Warmup": "dictionaries",
     "fit": "training",
     "train": "training",
