@@ -8,10 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from retinacodec.analyses.partitions import by_size, standardised_table
+from retinacodec.bootstrap import draw_blocks, percentiles
+from retinacodec.errors import InputError
 from retinacodec.metrics import pearson
-from retinacodec.nulls import p_value, permutations
+from retinacodec.nulls import p_value, permutation_p, permutations
 
 __all__ = [
+    "agreement_null",
     "cluster_agreement",
     "cluster_cells",
     "match_clusters",
@@ -80,9 +84,7 @@ def cluster_cells(correlation: xr.DataArray, *, most: int = 8, seed: int = 0) ->
     from sklearn.cluster import KMeans
     from sklearn.metrics import silhouette_score
 
-    table = np.nan_to_num(correlation.transpose("cell", "mode").values.astype(np.float64))
-    spread = table.std(axis=0)
-    table = (table - table.mean(axis=0))[:, spread > 0] / spread[spread > 0]
+    table = standardised_table(correlation)
     different = len(np.unique(table, axis=0)) if table.size else 1
     tried = range(2, min(most, different - 1) + 1) if len(table) >= 4 else range(0)
     labels = {
@@ -92,19 +94,11 @@ def cluster_cells(correlation: xr.DataArray, *, most: int = 8, seed: int = 0) ->
     best = labels[tried[int(np.argmax(scores))]] if scores else np.zeros(len(table), dtype=int)
     return xr.Dataset(
         {
-            "cluster": ("cell", _by_size(best), {"units": "1", "long_name": "group of cells"}),
+            "cluster": ("cell", by_size(best), {"units": "1", "long_name": "group of cells"}),
             "silhouette": ("groups", np.asarray(scores, dtype=np.float64), {"units": "1"}),
         },
         coords={"cell": correlation["cell"], "groups": np.asarray(tried, dtype=np.int64)},
     )
-
-
-def _by_size(labels: Array) -> Array:
-    """Number groups from 1 by falling size."""
-    names, first, sizes = np.unique(labels, return_index=True, return_counts=True)
-    order = sorted(range(len(names)), key=lambda index: (-sizes[index], first[index]))
-    rank = {int(names[index]): place + 1 for place, index in enumerate(order)}
-    return np.asarray([rank[int(label)] for label in labels], dtype=np.int64)
 
 
 def silhouette_null(
@@ -165,6 +159,95 @@ def cluster_agreement(one: xr.DataArray, other: xr.DataArray) -> float:
 
     one, other = xr.align(one, other, join="inner")
     return float(adjusted_rand_score(one.values, other.values))
+
+
+def agreement_null(
+    one: xr.DataArray | xr.Dataset,
+    other: xr.DataArray | xr.Dataset,
+    *,
+    shuffles: int = 999,
+    draws: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Ask whether two groupings of the same cells agree better than by chance, and how surely.
+
+    Parameters
+    ----------
+    one, other : xarray.DataArray (cell,) or xarray.Dataset
+        Group of each cell, or what `cluster_cells` or `consensus_clusters` returns.
+    shuffles : int, default 999
+        Samples of the null, in which the groups of the second are dealt out anew to the cells.
+    draws : int, default 1000
+        Resamples of the cells for the interval.
+    level : float, default 0.95
+        Coverage of the interval.
+    seed : int, default 0
+        Seed of null and resamples.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``agreement``, the adjusted Rand index, with ``low`` and ``high``; ``null`` (shuffle) and
+        ``p``. If both are results of `consensus_clusters`, also ``run_agreement`` (run), that of
+        single runs with other modes drawn, and its ``run_low`` and ``run_high``. NaN, with p = NaN,
+        where both have one group only, or one cell each.
+
+    Raises
+    ------
+    InputError
+        If they share fewer than two cells.
+
+    Notes
+    -----
+    Over pairs of cells with weights w: ``(sum w s t - e) / ((sum w s + sum w t) / 2 - e)`` with s
+    and t 1 where a grouping puts the pair together, and ``e = sum w s sum w t / sum w``. In a
+    resample ``w = w_i w_j`` with the number of times each cell was drawn: pairs of a cell with
+    its own copy do not count, so that resampling by itself does not make groupings agree.
+
+    References
+    ----------
+    .. [1] Hubert and Arabie, J Classif 2, 193 (1985).
+    """
+    first, second = xr.align(_cluster(one), _cluster(other), join="inner")
+    if first.size < 2:
+        raise InputError("agreement_null: the groupings share fewer than two cells")
+    labels = first.values, second.values
+    test = permutation_p(_agreement, *labels, count=shuffles, seed=seed)
+    often = draw_blocks(first.size, draws, seed).astype(np.float64)
+    low, high = percentiles([_agreement(*labels, each) for each in often], level)
+    data: dict[str, Any] = {
+        "agreement": ((), test.value, {"units": "1", "long_name": "adjusted Rand index"}),
+        "low": ((), low),
+        "high": ((), high),
+        "null": ("shuffle", test.null),
+        "p": ((), test.p),
+    }
+    if all(isinstance(each, xr.Dataset) and "run_cluster" in each for each in (one, other)):
+        pair = xr.align(one["run_cluster"], other["run_cluster"], join="inner", exclude=("run",))
+        runs = zip(*(each.transpose("run", "cell").values for each in pair), strict=False)
+        values = np.array([_agreement(a, b) for a, b in runs])
+        ends = percentiles(values, level)
+        data |= {"run_agreement": ("run", values), "run_low": ((), ends[0])}
+        data["run_high"] = ((), ends[1])
+    return xr.Dataset(data, attrs={"level": level, "draws": draws, "seed": seed})
+
+
+def _cluster(groups: xr.DataArray | xr.Dataset) -> xr.DataArray:
+    """Return the group of each cell."""
+    return groups["cluster"] if isinstance(groups, xr.Dataset) else groups
+
+
+def _agreement(one: Array, other: Array, often: Array | None = None) -> float:
+    """Return the adjusted Rand index of two groupings of cells that count so often."""
+    rows, columns = np.triu_indices(len(one), 1)
+    weight = np.ones(len(rows)) if often is None else often[rows] * often[columns]
+    together = [(labels[rows] == labels[columns]).astype(np.float64) for labels in (one, other)]
+    sums = [float(weight @ each) for each in together]
+    chance = sums[0] * sums[1] / max(float(weight.sum()), 1.0)
+    most = sum(sums) / 2 - chance
+    both = float(weight @ (together[0] * together[1]))
+    return (both - chance) / most if most > 1e-12 else np.nan
 
 
 def match_clusters(cluster: xr.DataArray, reference: xr.DataArray) -> xr.DataArray:

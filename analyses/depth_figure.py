@@ -54,6 +54,8 @@ def draw_depth(
     InputError
         If there is no such statistic.
     """
+    from matplotlib.ticker import MaxNLocator
+
     if name not in STATISTICS or name not in statistics:
         raise InputError(f"draw_depth: expected one of {', '.join(STATISTICS)}, got {name!r}")
     table = statistics
@@ -77,7 +79,7 @@ def draw_depth(
     ax.set_xlim(-0.3, depth[-1] + 0.3)
     ax.margins(y=0.1)
     if name == "dimensions":
-        ax.yaxis.get_major_locator().set_params(integer=True)
+        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     if name == "sign_correlation":
         ax.axhline(0, color=COLOURS.quiet, linewidth=0.5, zorder=0)
     if table.sizes["quantity"] > 1:

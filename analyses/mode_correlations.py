@@ -134,8 +134,8 @@ def draw_mode_correlations(table: xr.Dataset, ax: Axes, *, most: int | None = No
     -------
     matplotlib.axes.Axes
         The axis: a row for each mode, sorted by the event or class it goes along with most; red
-        is positive, blue negative, grey undefined, and a dot marks a discovery. Its image is
-        ``ax.images[-1]``.
+        is positive, blue negative, grey undefined, and a white dot marks a discovery. Its image
+        is ``ax.images[-1]``.
     """
     other = next(str(dim) for dim in table["correlation"].dims if dim != "mode")
     r = table["correlation"].transpose("mode", other)
@@ -144,13 +144,14 @@ def draw_mode_correlations(table: xr.Dataset, ax: Axes, *, most: int | None = No
     if most is not None and most < columns.size:
         columns = np.sort(np.argsort(-strength.max(axis=0), kind="stable")[:most])
     strength = strength[:, columns]
-    order = np.lexsort((-strength.max(axis=1), strength.argmax(axis=1)))
+    best = np.where(strength.any(axis=1), strength.argmax(axis=1), columns.size)
+    order = np.lexsort((-strength.max(axis=1), best))
     shown = r.values[np.ix_(order, columns)]
     limit = symmetric_limit(shown)
     heat(ax, shown, limits=(-limit, limit), cmap="vik")
     found = table["discovered"].transpose("mode", other).values[np.ix_(order, columns)]
     rows, places = np.nonzero(found)
-    ax.scatter(places, rows, s=3, color=COLOURS.ink, linewidth=0)
+    ax.scatter(places, rows, s=5, facecolor="white", edgecolor=COLOURS.ink, linewidth=0.4)
     names = [str(name) for name in table[other].values[columns]]
     if len(names) <= _MOST_NAMES:
         ax.set_xticks(np.arange(len(names)), labels=names, rotation=90)

@@ -246,6 +246,8 @@ def draw_coverage(
     matplotlib.axes.Axes
         The axis.
     """
+    from matplotlib.ticker import MaxNLocator
+
     named = {"": coverage} if isinstance(coverage, xr.Dataset) else dict(coverage)
     for number, (name, table) in enumerate(named.items()):
         colour = COLOURS.series[number % len(COLOURS.series)]
@@ -256,6 +258,7 @@ def draw_coverage(
     ax.set(xlabel=f"{of} rank", ylabel="Mean correlation")
     ax.axhline(0, color=COLOURS.quiet, linewidth=0.5, zorder=0)
     ax.margins(x=0.02)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if any(named):
         ax.legend(loc="upper right")
     return ax
