@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from retinacodec.analyses.cell_consensus import consensus_clusters, draw_consensus
 from retinacodec.analyses.cell_groups import (
+    agreement_null,
     cluster_agreement,
     cluster_cells,
     match_clusters,
     mode_cell_correlation,
     silhouette_null,
 )
+from retinacodec.analyses.class_correlations import mode_class_correlation
+from retinacodec.analyses.combination_figure import draw_combination_table
 from retinacodec.analyses.combinations import (
     combination_frames,
     combination_table,
@@ -16,6 +20,7 @@ from retinacodec.analyses.combinations import (
     telling_modes,
 )
 from retinacodec.analyses.comparison import compare_models, draw_comparison
+from retinacodec.analyses.depth_figure import draw_depth
 from retinacodec.analyses.dynamic_fields import (
     draw_dynamic_field,
     draw_mode_field,
@@ -44,8 +49,18 @@ from retinacodec.analyses.interneurons import (
     draw_interneuron_matches,
     match_interneurons,
 )
+from retinacodec.analyses.layer_tables import layer_table
 from retinacodec.analyses.mode_choice import choose_modes, draw_mode_choice
 from retinacodec.analyses.mode_contrast import contrast_modes, draw_contrast
+from retinacodec.analyses.mode_correlations import draw_mode_correlations, mode_event_correlation
+from retinacodec.analyses.mode_coverage import (
+    class_coverage,
+    correlated_modes,
+    draw_coverage,
+    mode_class_stability,
+    mode_coverage,
+    specificity,
+)
 from retinacodec.analyses.mode_figures import (
     draw_atoms,
     draw_mode_loadings,
@@ -72,6 +87,7 @@ from retinacodec.analyses.receptive_fields import (
 from retinacodec.analyses.retina_panels import retina_panels
 from retinacodec.analyses.scheme import draw_scheme
 from retinacodec.analyses.spike_covariance import draw_eigenvalues, spike_triggered_covariance
+from retinacodec.analyses.statistics import compare_quantities, layer_statistics, sign_correlation
 from retinacodec.analyses.summaries import (
     draw_prediction,
     draw_residuals,
@@ -80,13 +96,15 @@ from retinacodec.analyses.summaries import (
 )
 
 __all__ = [
-    "SCENARIOS",
     "Planted",
+    "SCENARIOS",
     "active_modes",
+    "agreement_null",
     "channel_activations",
     "choose_combinations",
     "choose_events",
     "choose_modes",
+    "class_coverage",
     "cluster_agreement",
     "cluster_cells",
     "combination_frames",
@@ -94,12 +112,19 @@ __all__ = [
     "compare_fields",
     "compare_models",
     "compare_pathway_recovery",
+    "compare_quantities",
+    "consensus_clusters",
     "contrast_modes",
+    "correlated_modes",
     "draw_atoms",
+    "draw_combination_table",
     "draw_combinations",
     "draw_comparison",
+    "draw_consensus",
     "draw_contrast",
     "draw_contributions",
+    "draw_coverage",
+    "draw_depth",
     "draw_dynamic_field",
     "draw_eigenvalues",
     "draw_events",
@@ -108,6 +133,7 @@ __all__ = [
     "draw_interneuron_matches",
     "draw_loadings",
     "draw_mode_choice",
+    "draw_mode_correlations",
     "draw_mode_field",
     "draw_mode_loadings",
     "draw_mode_scores",
@@ -128,11 +154,17 @@ __all__ = [
     "find_modes",
     "ground_truth_markdown",
     "ground_truth_table",
+    "layer_statistics",
+    "layer_table",
     "lone_frames",
     "match_clusters",
     "match_interneurons",
     "match_pathways",
     "mode_cell_correlation",
+    "mode_class_correlation",
+    "mode_class_stability",
+    "mode_coverage",
+    "mode_event_correlation",
     "mode_sets",
     "panel_numbers",
     "pathway_truth",
@@ -141,7 +173,9 @@ __all__ = [
     "retina_figure",
     "retina_panels",
     "score_modes",
+    "sign_correlation",
     "silhouette_null",
+    "specificity",
     "spike_triggered_average",
     "spike_triggered_covariance",
     "sta_peaks",
