@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+import warnings
 
 import xarray as xr
 from meter import Measured, measure, report
@@ -66,6 +67,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print Markdown tables too")
     chosen = parser.parse_args()
     logging.getLogger("retinacodec").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
     table = planted_scenarios(chosen.method or list(METHODS), chosen.quick)
     for name in _SHOWN if chosen.table else ():
         print(f"\n{table[name].attrs['long_name']}\n\n{ground_truth_markdown(table, name)}")
