@@ -11,7 +11,7 @@ from retinacodec.schema import SIGNS
 
 __all__ = ["layer_table"]
 
-_SAMPLES = ("time", "image")
+_SPACE = ("depth", "y", "x", "token", "position", "value")
 
 
 def layer_table(
@@ -47,18 +47,16 @@ def layer_table(
         hint += "" if layers else f"contributions(..., {quantity}s=True)"
         raise InputError(f"layer: no variable {quantity!r} among {have}; {hint}")
     values = dataset[quantity]
-    sample = next((name for name in _SAMPLES if name in values.dims), None)
-    signed = "sign" in values.dims and "channel" in values.dims
-    if sample is None or not signed or tuple(values["sign"].values) != SIGNS:
+    signed = {"sign", "channel"} <= set(values.dims) and tuple(values["sign"].values) == SIGNS
+    sample = [dim for dim in values.dims if dim not in ("target", "sign", "channel", *_SPACE)]
+    if not signed or len(sample) != 1:
         raise InputError(
-            f"layer: expected {quantity} over ({' or '.join(_SAMPLES)}, sign, channel) with signs "
-            f"{SIGNS}, got dims {values.dims}"
+            f"layer: expected {quantity} over (time or image, sign, channel) with signs {SIGNS}, "
+            f"got dims {values.dims}"
         )
     values = _one_target(values, target)
-    kept = (sample, "sign", "channel")
-    return values.sum([dim for dim in values.dims if dim not in kept], skipna=False).transpose(
-        *kept
-    )
+    space = [dim for dim in values.dims if dim in _SPACE]
+    return values.sum(space, skipna=False).transpose(sample[0], "sign", "channel")
 
 
 def _one_target(values: xr.DataArray, target: Any) -> xr.DataArray:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from retinacodec.analyses.layer_tables import layer_table
 from retinacodec.dictionaries import (
     Decomposition,
     Dictionary,
@@ -31,7 +32,6 @@ Array = npt.NDArray[Any]
 Node = xr.Dataset | xr.DataTree
 
 _FEATURES = ("sign", "channel")
-_SPACE = ("y", "x", "token", "position", "value")
 
 
 def find_modes(
@@ -157,12 +157,12 @@ def mode_rows(
     InputError
         If the node is not one layer and one target.
     """
-    values = _table(node, quantity, target)
+    values = layer_table(node, quantity, target=target)
     features = values.stack(feature=_FEATURES)
     signs = np.where(features["sign"].values == SIGNS[0], -1, 1)
     read = None
     if inputs is not None:
-        given = _table(inputs, "activation", target)
+        given = layer_table(inputs, "activation", target=target)
         if given.sizes[given.dims[0]] != values.sizes[values.dims[0]]:
             raise InputError(
                 f"find_modes: inputs of {given.shape[0]} samples for contributions of "
@@ -202,7 +202,7 @@ def project_modes(modes: xr.Dataset, node: xr.Dataset | xr.DataTree, *, target: 
         If the channels are not those of the modes.
     """
     check_modes(modes)
-    values = _table(node, modes.attrs["quantity"], target)
+    values = layer_table(node, modes.attrs["quantity"], target=target)
     sample = str(values.dims[0])
     if values.sizes["channel"] != modes.sizes["channel"]:
         raise InputError(
@@ -224,40 +224,6 @@ def project_modes(modes: xr.Dataset, node: xr.Dataset | xr.DataTree, *, target: 
         name="loading",
         attrs=modes["loading"].attrs,
     )
-
-
-def _table(node: xr.Dataset | xr.DataTree, quantity: str, target: Any) -> xr.DataArray:
-    """Return the quantity of one target as (sample, sign, channel)."""
-    dataset = node.to_dataset() if isinstance(node, xr.DataTree) else node
-    if quantity not in dataset:
-        children = list(node.children) if isinstance(node, xr.DataTree) else []
-        hint = f"; pass one layer, such as parts[{children[0]!r}]" if children else ""
-        raise InputError(
-            f"find_modes: no variable {quantity!r} among {[str(name) for name in dataset]}{hint}"
-        )
-    values = dataset[quantity]
-    if not set(_FEATURES) <= set(values.dims) or tuple(values["sign"].values) != SIGNS:
-        raise InputError(
-            f"find_modes: expected {quantity} (time, sign, channel) with signs {SIGNS}, got dims "
-            f"{values.dims}"
-        )
-    values = _one_target(values, target).sum([dim for dim in _SPACE if dim in values.dims])
-    rest = [dim for dim in values.dims if dim not in _FEATURES]
-    if len(rest) != 1:
-        raise InputError(f"find_modes: expected one dimension of samples, got {rest}")
-    return values.transpose(rest[0], *_FEATURES)
-
-
-def _one_target(values: xr.DataArray, target: Any) -> xr.DataArray:
-    if "target" not in values.dims:
-        return values
-    labels = values["target"].values.tolist()
-    if target is None or target not in labels:
-        raise InputError(
-            f"find_modes: contributions to {len(labels)} targets; choose one with target=, of "
-            f"{labels[:8]}"
-        )
-    return values.sel(target=target, drop=True)
 
 
 def _scores(found: Dictionary, report: ModeReport) -> dict[str, Any]:

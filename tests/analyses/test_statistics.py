@@ -227,7 +227,7 @@ def test_tables_sum_positions_and_choose_targets():
     with pytest.raises(InputError, match="activations=True"):
         layer_table(node, "activation")
     with pytest.raises(InputError, match="expected contribution over"):
-        layer_table(node.rename(image="row"))
+        layer_table(node.expand_dims(row=2))
     with pytest.raises(InputError, match="pass one layer"):
         layer_table(xr.DataTree.from_dict({"conv": node}))
 
