@@ -70,6 +70,7 @@ from retinacodec.analyses.mode_figures import (
     draw_stability,
 )
 from retinacodec.analyses.modes import find_modes, project_modes
+from retinacodec.analyses.modes_overview import modes_figure, modes_numbers
 from retinacodec.analyses.panels import active_modes, choose_combinations, choose_events
 from retinacodec.analyses.pathway_recovery import (
     compare_pathway_recovery,
@@ -166,6 +167,8 @@ __all__ = [
     "mode_coverage",
     "mode_event_correlation",
     "mode_sets",
+    "modes_figure",
+    "modes_numbers",
     "panel_numbers",
     "pathway_truth",
     "project_modes",

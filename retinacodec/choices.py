@@ -1,15 +1,17 @@
-"""Choices: the rules and targets that the command line and study files know by name."""
+"""Choices: the rules, targets and decompositions that the command line and study files name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
 
+from retinacodec.dictionaries import METHODS, Decomposition
+from retinacodec.errors import InputError
 from retinacodec.gradient_rules import ActivationGradient, SmoothGradient
 from retinacodec.rules import IntegratedGradients, Rule, Secant
 from retinacodec.targets import EachCell, Mean, Population, Surprisal, Target
 
-__all__ = ["RULES", "TARGETS"]
+__all__ = ["DECOMPOSITIONS", "RULES", "TARGETS", "decomposition"]
 
 RULES: dict[str, Callable[[int], Rule]] = {
     "secant": Secant,
@@ -29,3 +31,49 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "each_cell": EachCell,
 }
 """Targets of retinal circuits by name."""
+
+DECOMPOSITIONS: dict[str, str] = {
+    "pursuit": "DirectPursuit",
+    "paper-sae": "PaperSAE",
+    "mended-sae": "PaperSAE, mended",
+    "topk-sae": "TopKSAE",
+    "matching-sae": "MatchingPursuitSAE",
+    "nmf": "NMF",
+    "semi-nmf": "SemiNMF, constrained",
+    "dictionary-learning": "DictionaryLearning",
+    "pca": "PCA",
+    "ica": "ICA",
+    "k-means": "KMeans",
+}
+"""Decompositions by name, as `dictionaries.METHODS` calls them."""
+
+_OWN_SIZE = ("paper-sae", "mended-sae")
+
+
+def decomposition(name: str, modes: int | None) -> Decomposition:
+    """Return a decomposition by its name.
+
+    Parameters
+    ----------
+    name : str
+        One of `DECOMPOSITIONS`.
+    modes : int or None
+        Number of modes; the pursuit chooses it if left out, and the paper's autoencoder has ten
+        atoms for each feature.
+
+    Returns
+    -------
+    Decomposition
+        The method.
+
+    Raises
+    ------
+    InputError
+        If the method needs a number and has none, or has one of its own.
+    """
+    if modes is None and name != "pursuit" and name not in _OWN_SIZE:
+        raise InputError(f"modes: {name} needs a number of modes; give one, or take pursuit")
+    if modes is not None and name in _OWN_SIZE:
+        raise InputError(f"modes: {name} has ten atoms for each feature; leave the number out")
+    made: Decomposition = METHODS[DECOMPOSITIONS[name]](modes)  # type: ignore[arg-type]
+    return made

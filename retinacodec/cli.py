@@ -10,26 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import CycloptsError, Parameter
 
-from retinacodec import __version__
+from retinacodec import cli_circuits as cli_circuits
+from retinacodec.cli_words import Device, Out, Overwrite, Seed, app, write_result
 from retinacodec.errors import InputError, RecordingError, RetinacodecError
-from retinacodec.names import RuleName, TargetName
 
 __all__ = ["app", "main"]
-
-_HELP = """Fit and dissect circuit models of the retina.
-
-'retinacodec demo' runs the whole chain on what ships with the package; 'retinacodec run
-study.toml' runs it on your own recording; 'retinacodec info FILE' says what a file holds.
-"""
-
-app = App(name="retinacodec", help=_HELP, version=__version__, help_format="plaintext")
-
-Overwrite = Annotated[bool, Parameter(help="Replace what is there already.", negative="")]
-Out = Annotated[Path, Parameter(help="Where the result goes.")]
-Seed = Annotated[int, Parameter(help="Seed; the same seed gives the same result.")]
-Device = Annotated[str, Parameter(help="cpu, cuda or auto.")]
 
 
 @app.command
@@ -159,7 +146,7 @@ def stimulus(
         options["source"] = source
     elif source is not None:
         raise InputError(f"stimulus: --source is for natural_movie, not for {kind}")
-    _write(getattr(stimuli, kind)(**options), out, overwrite)
+    write_result(getattr(stimuli, kind)(**options), out, overwrite)
 
 
 @app.command
@@ -196,91 +183,6 @@ def fit(
 
 
 @app.command
-def contributions(
-    model: Annotated[Path, Parameter(help="A fitted model (.safetensors).")],
-    movie: Annotated[Path, Parameter(help="A stimulus (.nwb, .nc, .zarr).")],
-    *,
-    out: Annotated[Path, Parameter(help="The result (.zarr or .nc).")],
-    layers: Annotated[tuple[str, ...], Parameter(help="Layers of the model.")] = ("conv1", "conv2"),
-    target: TargetName = "surprisal",
-    rule: RuleName = "secant",
-    steps: Annotated[int, Parameter(help="Steps of the path, or noisy copies.")] = 10,
-    maps: Annotated[bool, Parameter(help="Keep every position; written while computed.")] = False,
-    budget_gb: Annotated[float, Parameter(help="Working memory, GB.")] = 2.0,
-    dry_run: Annotated[bool, Parameter(help="Say what it would take, and stop.")] = False,
-    device: Device = "cpu",
-    overwrite: Overwrite = False,
-) -> None:
-    """Compute what every interneuron contributed at every moment."""
-    from retinacodec import choices, models
-    from retinacodec.circuit import Circuit
-    from retinacodec.contribute import contributions as compute
-    from retinacodec.contribute import plan_contributions
-
-    circuit = Circuit(models.load_model(model), layers)
-    asked = (circuit, _read_movie(movie), choices.TARGETS[target]())
-    options: dict[str, Any] = {"rule": choices.RULES[rule](steps), "maps": maps}
-    options |= {"budget_gb": budget_gb, "device": device}
-    streams = out if out.suffix == ".zarr" else None
-    if dry_run:
-        print(plan_contributions(*asked, out=streams, **options))
-        return
-    if streams is not None:
-        compute(*asked, out=streams, overwrite=overwrite, **options).close()
-        print(out)
-        return
-    _write(compute(*asked, **options), out, overwrite)
-
-
-@app.command
-def modes(
-    parts: Annotated[Path, Parameter(help="Contributions (.zarr or .nc).")],
-    layer: Annotated[str, Parameter(help="Which layer.")],
-    *,
-    out: Annotated[Path, Parameter(help="The result (.zarr or .nc).")],
-    count: Annotated[int | None, Parameter(help="Number of modes; chosen if left out.")] = None,
-    seed: Seed = 0,
-    overwrite: Overwrite = False,
-) -> None:
-    """Decompose the contributions of a layer into modes."""
-    from retinacodec.analyses import find_modes
-    from retinacodec.dictionaries import DirectPursuit
-    from retinacodec.store import open_result
-
-    tree = open_result(parts)
-    if layer not in tree.children:
-        raise InputError(f"layer: no {layer!r} in {parts}; there are {', '.join(tree.children)}")
-    _write(
-        find_modes(tree[layer], dictionary=DirectPursuit(modes=count), seed=seed), out, overwrite
-    )
-
-
-@app.command
-def fields(
-    model: Annotated[Path, Parameter(help="A fitted model (.safetensors).")],
-    movie: Annotated[Path, Parameter(help="A stimulus (.nwb, .nc, .zarr).")],
-    *,
-    out: Annotated[Path, Parameter(help="The result (.zarr or .nc).")],
-    modes: Annotated[Path | None, Parameter(help="Modes of the same movie.")] = None,
-    minimum_rate: Annotated[float, Parameter(help="Leave out frames below this rate, Hz.")] = 1.0,
-    frames: Annotated[int, Parameter(help="At most this many frames.")] = 400,
-    overwrite: Overwrite = False,
-) -> None:
-    """Compute dynamic receptive fields and, with modes, their mean for each mode."""
-    from retinacodec.analyses import dynamic_fields
-    from retinacodec.circuit import Circuit
-    from retinacodec.models import load_model
-    from retinacodec.store import open_result
-
-    circuit = Circuit(load_model(model), [])
-    found = None if modes is None else open_result(modes)
-    result = dynamic_fields(
-        circuit, _read_movie(movie), modes=found, max_frames=frames, minimum_rate=minimum_rate
-    )
-    _write(result, out, overwrite)
-
-
-@app.command
 def figure(
     run_folder: Annotated[Path, Parameter(help="A run folder.")],
     name: Annotated[str, Parameter(help="Name of the figure.")],
@@ -314,27 +216,6 @@ def doctor() -> None:
     from retinacodec.provenance import provenance
 
     print(json.dumps(provenance(), indent=2, default=str))
-
-
-def _read_movie(path: Path) -> Any:
-    """Read a stimulus from an NWB file or a stored result."""
-    from retinacodec.nwb import read_stimulus
-    from retinacodec.schema import check_stimulus
-    from retinacodec.store import open_result
-
-    return read_stimulus(path) if path.suffix == ".nwb" else check_stimulus(open_result(path))
-
-
-def _write(result: Any, out: Path, overwrite: bool) -> None:
-    """Write a result in the format of its ending and say where it is."""
-    from retinacodec.nwb import write_nwb
-    from retinacodec.store import save
-
-    if out.suffix == ".nwb":
-        write_nwb(out, result, None, overwrite=overwrite)
-    else:
-        save(result, out, overwrite=overwrite)
-    print(out)
 
 
 def _show_outcome(study: Any) -> None:

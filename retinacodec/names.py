@@ -1,10 +1,10 @@
-"""Names of rules and targets, for the command line and study files, without anything heavy."""
+"""Names of rules, targets and decompositions, without importing anything heavy."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-__all__ = ["RuleName", "TargetName"]
+__all__ = ["MethodName", "QuantityName", "RuleName", "TargetName"]
 
 RuleName = Literal[
     "secant", "trapezoid", "left", "right", "midpoint", "activation-gradient", "smooth-gradient"
@@ -13,3 +13,21 @@ RuleName = Literal[
 
 TargetName = Literal["surprisal", "population", "mean", "each_cell"]
 """Targets that can be asked for by name; `choices.TARGETS` makes them."""
+
+MethodName = Literal[
+    "pursuit",
+    "paper-sae",
+    "mended-sae",
+    "topk-sae",
+    "matching-sae",
+    "nmf",
+    "semi-nmf",
+    "dictionary-learning",
+    "pca",
+    "ica",
+    "k-means",
+]
+"""Decompositions that can be asked for by name; `choices.decomposition` makes them."""
+
+QuantityName = Literal["contribution", "activation", "gradient"]
+"""What of a layer can be decomposed."""

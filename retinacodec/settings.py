@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from retinacodec.errors import InputError
-from retinacodec.names import RuleName
+from retinacodec.names import MethodName, RuleName
 
 __all__ = [
     "BaselineSettings",
@@ -114,9 +114,11 @@ class ContributionSettings(_Settings):
 
 
 class ModeSettings(_Settings):
-    """How contributions are decomposed; the number of modes is chosen if left out."""
+    """How contributions are decomposed; the pursuit chooses the number of modes if left out."""
 
+    method: MethodName = "pursuit"
     modes: int | None = Field(None, ge=1)
+    contrast: bool = True
 
 
 class FieldSettings(_Settings):

@@ -38,7 +38,7 @@ class StudyFigure:
     caption : str
         What it shows and how to read it.
     needs : tuple of str
-        Stored results it is made from.
+        Stored results it is made from; ``{last}`` stands for the last layer.
     make : callable
         Study to figure and the numbers it shows.
     """
@@ -51,7 +51,8 @@ class StudyFigure:
 
     def possible(self, study: Study) -> bool:
         """Return whether the study has what this figure shows."""
-        return all(study.has(name) for name in self.needs)
+        last = study.settings.contributions.layers[-1]
+        return all(study.has(name.format(last=last)) for name in self.needs)
 
     def write(self, study: Study) -> FigureFiles:
         """Draw the figure into the study's folder."""
@@ -208,6 +209,27 @@ def _similarity(study: Study) -> tuple[Figure, Numbers]:
     return drawing, numbers
 
 
+def _modes(study: Study) -> tuple[Figure, Numbers]:
+    modes = study.result(f"modes_{study.settings.contributions.layers[-1]}")
+    rate = study.result("contributions")["rate"]
+    numbers = analyses.modes_numbers(modes, rate, seed=study.settings.seed)
+    return analyses.modes_figure(numbers), numbers
+
+
+def _contrast(study: Study) -> tuple[Figure, Numbers]:
+    layers = study.settings.contributions.layers
+    drawing = figure(width_mm=45 * len(layers) + 15, height_mm=60)
+    axes = drawing.subplots(1, len(layers), squeeze=False, sharey=True)[0]
+    numbers = {}
+    for letter, layer, ax in zip("ABCDEFGH", layers, axes, strict=False):
+        numbers[layer] = study.result(f"contrast_{layer}")
+        analyses.draw_contrast(numbers[layer], ax)
+        ax.set_title(f"Modes of {layer}")
+        ax.set_ylabel("" if ax is not axes[0] else ax.get_ylabel())
+        panel_letter(ax, letter)
+    return drawing, numbers
+
+
 def _interneurons(study: Study) -> tuple[Figure, Numbers]:
     found = study.result("interneurons")
     shown = found.sel(units=["fitted norm1", "fitted norm2"])
@@ -282,6 +304,28 @@ _ALL = (
         "loadings.",
         ("fields",),
         _similarity,
+    ),
+    StudyFigure(
+        "modes",
+        "Modes of the last layer",
+        "A, rates of the cells and loadings of the modes over the stretch with the most loading, "
+        "each row relative to its 99th percentile; below, the two strongest modes. B, atoms: "
+        "contributions of the channels that come together. C, how often exactly these modes are "
+        "active: dots, frames; bars, 95 % of modes shifted independently in time. D, cosine "
+        "of modes found in one half of the movie with those found in the other, and how often each "
+        "mode is found again against what is lost without it; dashed, shuffled atoms. E, "
+        "correlation of loadings with rates; bars mark groups of cells.",
+        ("modes_{last}",),
+        _modes,
+    ),
+    StudyFigure(
+        "contrast",
+        "Contributions, activations and gradients",
+        "Correlation of each cell's rate with the mode that goes along with it best, chosen on one "
+        "half of the movie and scored on the other, for as many modes of each quantity. Grey: "
+        "cells; black: mean and its 95 % interval over blocks of the movie.",
+        ("contrast_{last}",),
+        _contrast,
     ),
     StudyFigure(
         "interneurons",

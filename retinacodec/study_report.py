@@ -199,21 +199,29 @@ def _modes(study: Study) -> Iterator[Section]:
     rows = []
     for layer in study.settings.contributions.layers:
         modes = study.result(f"modes_{layer}")
-        active = float((modes["loading"] > 0).sum("mode").mean())
-        rows.append(
-            [
-                layer,
-                modes.sizes["mode"],
-                float(modes.attrs["r2"]),
-                float(modes.attrs["stability"]),
-                active,
-            ]
-        )
+        scores = ("r2", "r2_low", "r2_high", "stability", "half_stability", "stability_null", "l0")
+        known = [float(modes.attrs[name]) for name in scores]
+        rows.append([layer, modes.sizes["mode"], *known, int(modes["surplus"].sum())])
     yield Table(
-        ("layer", "modes", "held-out R2", "stability", "active at a time"),
+        (
+            "layer",
+            "modes",
+            "held-out R2",
+            "low",
+            "high",
+            "stability, seeds",
+            "stability, halves",
+            "shuffled",
+            "active at a time",
+            "surplus",
+        ),
         rows,
-        caption="Stability: mean cosine of modes matched between seeds.",
+        caption="R2 of blocks held out, with its 95 % interval. Stability: mean cosine of modes "
+        "matched between seeds and between halves of the movie; shuffled: its 95th percentile for "
+        "atoms of shuffled entries. Surplus: modes that the others can replace.",
     )
+    yield from _picture(study, "modes")
+    yield from _picture(study, "contrast")
     if study.has("interneurons"):
         yield from _picture(study, "interneurons")
         yield _interneuron_table(study.result("interneurons"))
@@ -261,13 +269,12 @@ def _checks(study: Study) -> Iterator[Section]:
 
 
 def _methods(study: Study) -> Iterator[Section]:
-    from retinacodec.dictionaries import DirectPursuit
-    from retinacodec.study_steps import chosen_rule
+    from retinacodec.study_steps import chosen_dictionary, chosen_rule
 
     parts = study.result("contributions")
     layers = study.settings.contributions.layers
     found = {layer: study.result(f"modes_{layer}") for layer in layers}
-    dictionary = DirectPursuit(modes=study.settings.modes.modes)
+    dictionary = chosen_dictionary(study)
     yield Heading("Methods")
     yield Text(
         methods_paragraph(

@@ -14,7 +14,7 @@ import xarray as xr
 from retinacodec import analyses, choices, models
 from retinacodec.circuit import Circuit, predict
 from retinacodec.contribute import contributions
-from retinacodec.dictionaries import DirectPursuit
+from retinacodec.dictionaries import Decomposition, fixed_size
 from retinacodec.errors import InputError
 from retinacodec.rules import IntegratedGradients, Rule, Secant
 from retinacodec.study_inputs import new_network
@@ -137,6 +137,7 @@ def _contribute(study: Study) -> None:
         _target(study),
         rule=chosen_rule(study),
         activations=True,
+        gradients=True,
         device=study.settings.device,
     )
     study.keep("contributions", parts)
@@ -221,15 +222,23 @@ def _match(study: Study) -> None:
 
 
 def _decompose(study: Study) -> None:
-    """Decompose the contributions of every layer into modes."""
-    parts = study.result("contributions")
+    """Decompose every layer into modes, and see whether activations and gradients tell as much."""
+    parts, seed = study.result("contributions"), study.settings.seed
+    method, gap = chosen_dictionary(study), max(40, study.circuit.history or 0)
     for layer in study.settings.contributions.layers:
-        modes = analyses.find_modes(
-            parts[layer],
-            dictionary=DirectPursuit(modes=study.settings.modes.modes),
-            seed=study.settings.seed,
-        )
+        modes = analyses.find_modes(parts[layer], dictionary=method, seed=seed, gap=gap)
         study.keep(f"modes_{layer}", modes)
+        if study.settings.modes.contrast:
+            same = fixed_size(method, modes.sizes["mode"])
+            contrast = analyses.contrast_modes(
+                parts[layer], parts["rate"], dictionary=same, seed=seed, gap=gap
+            )
+            study.keep(f"contrast_{layer}", contrast)
+
+
+def chosen_dictionary(study: Study) -> Decomposition:
+    """Return the decomposition that the settings name."""
+    return choices.decomposition(study.settings.modes.method, study.settings.modes.modes)
 
 
 def _map_fields(study: Study) -> None:

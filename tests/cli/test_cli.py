@@ -146,6 +146,24 @@ def test_contributions_and_modes_and_fields_from_files(capsys, tmp_path, recordi
     assert "spatial" in rc.open_result(fields)
 
 
+def test_modes_by_another_method_and_block_by_block(capsys, tmp_path, recording, model):
+    parts, out = tmp_path / "parts.zarr", tmp_path / "modes.zarr"
+    assert call(capsys, "contributions", model, recording, "--out", parts, "--steps", 2)[0] == 0
+    words = ["modes", parts, "conv1", "--out", out]
+    code, said, err = call(capsys, *words, "--count", 2, "--method", "nmf")
+    assert code == 0, err
+    assert "modes: 2 in use" in said and "stability:" in said
+    assert rc.open_result(out).attrs["method"].startswith("NMF(modes=2")
+    code, _, err = call(capsys, *words, "--method", "nmf", "--overwrite")
+    assert code == 2 and "nmf needs a number of modes" in err
+    code, _, err = call(capsys, *words, "--count", 2, "--stream", "--overwrite")
+    assert code == 0, err
+    assert rc.open_result(out).sizes["mode"] == 2
+    for more, wrong in ((["--resume"], "--stream"), (["--stream", "--method", "pca"], "pursuit")):
+        code, _, err = call(capsys, *words, *more)
+        assert code == 2 and wrong in err
+
+
 def test_contributions_say_beforehand_what_they_take_and_write_maps(
     capsys, tmp_path, recording, model
 ):

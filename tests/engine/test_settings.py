@@ -73,3 +73,19 @@ def test_missing_study_file_says_how_to_start(tmp_path):
 def test_defaults_are_frozen():
     with pytest.raises(ValueError, match="frozen"):
         StudySettings().seed = 3
+
+
+def test_every_decomposition_that_can_be_named_can_be_made():
+    from typing import get_args
+
+    from retinacodec.choices import DECOMPOSITIONS, decomposition
+    from retinacodec.names import MethodName
+
+    assert set(get_args(MethodName)) == set(DECOMPOSITIONS)
+    for name in DECOMPOSITIONS:
+        own = name in ("paper-sae", "mended-sae")
+        assert hasattr(decomposition(name, None if own else 3), "fit")
+    with pytest.raises(InputError, match="ica needs a number of modes"):
+        decomposition("ica", None)
+    with pytest.raises(InputError, match="paper-sae has ten atoms"):
+        decomposition("paper-sae", 4)
