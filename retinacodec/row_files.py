@@ -197,11 +197,18 @@ class LayerRows:
         return self.values.dtype
 
     def read(self, start: int, stop: int) -> Array:
-        """Return rows (row, feature)."""
-        part = self.values.isel({self.columns.sample: slice(start, stop)})
-        part = part.sum([dim for dim in _SPACE if dim in part.dims])
-        part = part.transpose(self.columns.sample, *_SPLIT)
-        return np.ascontiguousarray(part.values).reshape(part.shape[0], -1)
+        """Return rows (row, feature); positions are summed a chunk at a time."""
+        stop = min(stop, self.shape[0])
+        x = np.empty((max(0, stop - start), self.shape[1]), self.dtype)
+        first = start
+        while first < stop:
+            last = min(stop, (first // self.unit_rows + 1) * self.unit_rows)
+            part = self.values.isel({self.columns.sample: slice(first, last)})
+            part = part.sum([dim for dim in _SPACE if dim in part.dims])
+            part = part.transpose(self.columns.sample, *_SPLIT)
+            x[first - start : last - start] = part.values.reshape(last - first, -1)
+            first = last
+        return x
 
     def stamp(self) -> str:
         """Return number, size and time of the files."""

@@ -14,6 +14,7 @@ from retinacodec.atom_search import update_atoms
 from retinacodec.atoms import Coder
 from retinacodec.bootstrap import Interval, draw_blocks, percentiles
 from retinacodec.column_statistics import ColumnStatistics
+from retinacodec.hard_rows import HardRows
 from retinacodec.scaling import Scale
 
 __all__ = ["ScaledTally", "ScanTally", "ScoreTally", "SweepTally", "Tally"]
@@ -139,12 +140,15 @@ class SweepTally:
         Finds loadings of scaled rows.
     atoms : ndarray (mode, feature)
         The atoms it codes with.
+    hard : HardRows
+        Draws the rows that these atoms explain worst.
     """
 
     fitted: Mask
     scale: Scale
     coder: Coder
     atoms: npt.NDArray[np.float32]
+    hard: HardRows
 
     def __post_init__(self) -> None:
         modes, features = self.atoms.shape
@@ -162,6 +166,7 @@ class SweepTally:
         self.moment += loadings.T @ scaled
         self.total += (weight * loadings).sum(axis=0, dtype=np.float64)
         self.energy += np.einsum("ij,ij->", scaled, scaled, dtype=np.float64)
+        self.hard.take(first, scaled, loadings @ self.atoms)
 
     @property
     def explained(self) -> float:
@@ -180,12 +185,14 @@ class SweepTally:
 
     def pack(self) -> dict[str, Array]:
         """Return what has been summed up."""
-        return {name: getattr(self, name) for name in ("overlap", "moment", "total", "energy")}
+        sums = {name: getattr(self, name) for name in ("overlap", "moment", "total", "energy")}
+        return sums | self.hard.pack()
 
     def restore(self, packed: Mapping[str, Array]) -> None:
         """Go on from what was packed."""
-        for name in self.pack():
+        for name in ("overlap", "moment", "total", "energy"):
             setattr(self, name, packed[name])
+        self.hard.restore(packed)
 
 
 @dataclass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -114,6 +116,9 @@ def test_a_layer_is_the_table_that_modes_are_found_in(maps, targets, tmp_path):
     source = open_rows(out, layer="relu1", target=label)
     assert source.shape == rows.x.shape and source.columns.sample == values.dims[0]
     np.testing.assert_allclose(source.read(3, 17), rows.x[3:17], rtol=1e-6, atol=1e-7)
+    small = replace(source, unit_rows=7)
+    np.testing.assert_array_equal(small.read(3, 39), source.read(3, 39))
+    assert small.read(3, 99).shape == (source.shape[0] - 3, source.shape[1])
     np.testing.assert_array_equal(source.columns.signs, rows.signs)
     np.testing.assert_array_equal(source.columns.coords["time"], values["time"])
     with pytest.raises(InputError, match="no 'contribution' of layer 'conv9'; it has layers"):
