@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from retinacodec.atomic import replacing
 from retinacodec.atoms import Dictionary
 from retinacodec.bootstrap import block_labels
 from retinacodec.column_statistics import ColumnStatistics
@@ -189,15 +190,9 @@ class StreamRun:
 
     def _fit_sample(self) -> None:
         """Seek modes in rows drawn at random, each with the same chance."""
-        if "drawn" not in self.kept:
-            count = min(self.plan.sample, len(self.fitted))
-            drawn = np.random.default_rng([self.seed, 1]).choice(
-                len(self.fitted), count, replace=False, shuffle=False
-            )
-            self.journal.keep(drawn=self.fitted[np.sort(drawn)])
         method = dataclasses.replace(self.method, scaling=_Known(self.scale))
         found = method.fit(
-            self._gather(self.kept["drawn"]),
+            self._sample(),
             signs=self.kept["signs"],
             seed=self.seed,
             progress=self.progress,
@@ -215,8 +210,21 @@ class StreamRun:
             **log,
         )
 
+    def _sample(self) -> Array:
+        """Return the rows drawn, in their order; they are kept beside the journal."""
+        path = self.journal.path.with_name("sample.npy")
+        if not path.exists():
+            count = min(self.plan.sample, len(self.fitted))
+            random = np.random.default_rng([self.seed, 1])
+            drawn = random.choice(len(self.fitted), count, replace=False, shuffle=False)
+            sample = self._gather(self.fitted[np.sort(drawn)])
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                np.save(file, sample)
+        rows: Array = np.load(path)
+        return rows
+
     def _gather(self, drawn: npt.NDArray[np.intp]) -> Array:
-        """Return these rows, in their order."""
+        """Read these rows."""
         sample = np.empty((len(drawn), self.plan.columns), self.source.dtype)
         for first in range(0, self.plan.rows, self.plan.block):
             stop = min(first + self.plan.block, self.plan.rows)
@@ -246,8 +254,8 @@ class StreamRun:
         """Return better atoms, and how many of them are new, for modes too rare for the sample."""
         signs = self.kept["signs"]
         flip = np.where(signs < 0, -1, 1).astype(np.float32)
-        drawn = self.kept["drawn"]
-        sample, _ = self.scale.divide(self._gather(drawn[:: max(1, len(drawn) // _COST_ROWS)]))
+        sample = self._sample()
+        sample, _ = self.scale.divide(sample[:: max(1, len(sample) // _COST_ROWS)])
         atoms, exchanged = exchange_atoms(
             tally.updated(signs) * flip,
             sample * flip,
