@@ -73,6 +73,9 @@ class Dictionary:
     centre : ndarray (feature,), optional
         What a row without any loading is, in units of the scale; 0 for methods that subtract no
         mean.
+    reads : Scale, optional
+        What inputs are divided by before they are coded, for a method that reads loadings from
+        another table than the one its atoms make up.
     """
 
     atoms: Array
@@ -85,6 +88,7 @@ class Dictionary:
     tried: int
     log: Mapping[str, Array] = field(default_factory=dict, repr=False)
     centre: Array | None = field(default=None, repr=False)
+    reads: Scale | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         rows, modes = self.loadings.shape
@@ -116,7 +120,8 @@ class Dictionary:
         Parameters
         ----------
         x : array_like (sample, feature)
-            Rows in the units of the table it was fitted to.
+            Rows in the units of the table it was fitted to; inputs (sample, input feature) if it
+            has `reads`.
 
         Returns
         -------
@@ -129,11 +134,11 @@ class Dictionary:
             If the rows have another number of features, or are not finite.
         """
         rows = checked_rows(x)
-        if rows.shape[1] != self.atoms.shape[1]:
+        if self.reads is None and rows.shape[1] != self.atoms.shape[1]:
             raise InputError(
                 f"transform: expected {self.atoms.shape[1]} features, got {rows.shape[1]}"
             )
-        scaled, weight = self.scale.divide(rows)
+        scaled, weight = (self.reads or self.scale).divide(rows)
         return weight * self.coder(scaled)
 
     def reconstruct(self, loadings: npt.ArrayLike | None = None) -> Array:
@@ -181,6 +186,7 @@ class Dictionary:
             "tried": self.tried,
             "coder": settings,
         }
+        config |= {} if self.reads is None else {"reads": self.reads.pack()}
         return arrays, config
 
 

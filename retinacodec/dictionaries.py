@@ -18,13 +18,18 @@ from retinacodec.dictionary_scores import (
     seed_stability,
     shuffled_stability,
 )
+from retinacodec.distillation import UnrolledCoder, distil
 from retinacodec.errors import InputError
 from retinacodec.factorisations import NMF
+from retinacodec.matching_autoencoder import MatchingPursuitSAE
 from retinacodec.nonnegative_coding import NonnegativeCoder
 from retinacodec.pursuit import DirectPursuit, PursuitCoder
 from retinacodec.row_splits import RandomRows, RowSplit, TimeBlocks
 from retinacodec.scaling import BalancedRows, OneScale, Scale, Scaling, unpack_scale
 from retinacodec.semi_nmf import SemiNMF
+from retinacodec.sparse_coders import MatchingCoder, TopKCoder
+from retinacodec.topk_autoencoder import TopKSAE
+from retinacodec.transcoder import Transcoder
 
 __all__ = [
     "ICA",
@@ -38,6 +43,7 @@ __all__ = [
     "DictionaryLearning",
     "DirectPursuit",
     "KMeans",
+    "MatchingPursuitSAE",
     "OneScale",
     "PaperSAE",
     "RandomRows",
@@ -46,7 +52,10 @@ __all__ = [
     "Scaling",
     "SemiNMF",
     "TimeBlocks",
+    "TopKSAE",
+    "Transcoder",
     "Warmup",
+    "distil",
     "fixed_size",
     "held_out_r2",
     "load_dictionary",
@@ -58,6 +67,8 @@ METHODS: Mapping[str, Callable[[int], Decomposition]] = {
     "DirectPursuit": DirectPursuit,
     "PaperSAE": lambda _: PaperSAE(),
     "PaperSAE, mended": lambda _: PaperSAE(learning_rate=1e-3, start=Warmup()),
+    "TopKSAE": TopKSAE,
+    "MatchingPursuitSAE": MatchingPursuitSAE,
     "NMF": NMF,
     "SemiNMF": lambda modes: SemiNMF(modes, active=5),
     "SemiNMF, constrained": lambda modes: SemiNMF(modes, active=5, constrained=True),
@@ -72,6 +83,9 @@ METHODS: Mapping[str, Callable[[int], Decomposition]] = {
 _CODERS: dict[str, Any] = {
     "pursuit": PursuitCoder,
     "autoencoder": AutoencoderCoder,
+    "topk": TopKCoder,
+    "matching": MatchingCoder,
+    "unrolled": UnrolledCoder,
     "nonnegative": NonnegativeCoder,
     "linear": LinearCoder,
     "codebook": CodebookCoder,
@@ -115,6 +129,7 @@ def load_dictionary(arrays: Mapping[str, Array], config: Mapping[str, Any]) -> D
         tried=int(config["tried"]),
         log=_part(arrays, "log_"),
         centre=np.asarray(arrays["centre"]) if "centre" in arrays else None,
+        reads=unpack_scale(config["reads"]) if config.get("reads") else None,
     )
 
 

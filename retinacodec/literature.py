@@ -310,6 +310,42 @@ _PEDREGOSA = Reference(
     "Journal of Machine Learning Research",
     where="volume = {12}; pages = {2825--2830}",
 )
+_GAO = Reference(
+    "gao2024",
+    "Gao, Leo and Dupr{\\'e} la Tour, Tom and Tillman, Henk and Goh, Gabriel and Troll, Rajan and "
+    "Radford, Alec and Sutskever, Ilya and Leike, Jan and Wu, Jeffrey",
+    "Scaling and Evaluating Sparse Autoencoders",
+    2024,
+    "arXiv preprint",
+    where="eprint = {2406.04093}; archiveprefix = {arXiv}",
+)
+_COSTA = Reference(
+    "costa2025",
+    "Costa, Val{\\'e}rie and Fel, Thomas and Lubana, Ekdeep Singh and Tolooshams, Bahareh and "
+    "Ba, Demba",
+    "From Flat to Hierarchical: Extracting Sparse Representations with Matching Pursuit",
+    2025,
+    "arXiv preprint",
+    where="eprint = {2506.03093}; archiveprefix = {arXiv}",
+)
+_DUNEFSKY = Reference(
+    "dunefsky2024",
+    "Dunefsky, Jacob and Chlenski, Philippe and Nanda, Neel",
+    "Transcoders Find Interpretable {LLM} Feature Circuits",
+    2024,
+    "Advances in Neural Information Processing Systems",
+    "inproceedings",
+    "eprint = {2406.11944}; archiveprefix = {arXiv}",
+)
+_GREGOR = Reference(
+    "gregor2010",
+    "Gregor, Karol and LeCun, Yann",
+    "Learning Fast Approximations of Sparse Coding",
+    2010,
+    "International Conference on Machine Learning",
+    "inproceedings",
+    "pages = {399--406}",
+)
 
 METHODS: Mapping[str, tuple[Reference, ...]] = {
     "contributions": (_MELANDER,),
@@ -320,6 +356,10 @@ METHODS: Mapping[str, tuple[Reference, ...]] = {
     "secant": (_SHRIKUMAR, _SUNDARARAJAN),
     "paper_sae": (_MELANDER,),
     "direct_pursuit": (_MAIRAL, _CICHOCKI),
+    "top_ksae": (_GAO,),
+    "matching_pursuit_sae": (_COSTA,),
+    "transcoder": (_DUNEFSKY, _GAO),
+    "distil": (_GREGOR,),
     "nmf": (_LEE, _LEE_UPDATES, _CICHOCKI, _PEDREGOSA),
     "semi_nmf": (_DING, _SHAFRAN),
     "dictionary_learning": (_MAIRAL, _PEDREGOSA),
