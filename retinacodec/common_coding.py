@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from retinacodec.atoms import Dictionary
-from retinacodec.coding import strict_loadings
+from retinacodec.coding import relax, strict_loadings
 from retinacodec.errors import InputError
 from retinacodec.metrics import explained_variance
 
@@ -18,7 +18,7 @@ Array = npt.NDArray[Any]
 
 _L0_TRIES = 30
 _FOLDS = 16
-_KNOWN = 0.15
+_RIDGE = 0.02
 _GAIN = 0.04
 
 
@@ -44,9 +44,10 @@ def predicted_rows(found: Dictionary, x: Array, *, folds: int = _FOLDS) -> Array
 
     Notes
     -----
-    For each part of the columns (every so-many-th), rows are coded from the others with the atoms
-    that keep 0.15 of their norm there, by the nonnegative lasso of `DirectPursuit` with a floor of
-    0.04 of the root mean square norm.
+    For each part of the columns (every so-many-th), rows are coded from the others:
+    ``min 1/2 |x - z D|^2 + 0.01 |z|^2 + 0.02 r sum n z`` over ``z >= 0``, with r the root mean
+    square norm of the rows and ``n^2 = |d|^2 + 0.02`` of each atom; the second term keeps atoms
+    that lie almost wholly in the part from being multiplied up.
 
     References
     ----------
@@ -56,20 +57,25 @@ def predicted_rows(found: Dictionary, x: Array, *, folds: int = _FOLDS) -> Array
     centre = np.zeros(scaled.shape[1], np.float32) if found.centre is None else found.centre
     rest = (scaled - centre).astype(np.float32)
     atoms = np.concatenate([found.atoms, -found.atoms]) if found.signed else found.atoms
-    whole, columns = np.linalg.norm(atoms, axis=1), np.arange(scaled.shape[1])
-    made = np.zeros_like(rest)
+    columns, made = np.arange(scaled.shape[1]), np.zeros_like(rest)
     for fold in range(min(folds, len(columns))):
         asked = columns % folds == fold
-        part = np.linalg.norm(atoms[:, ~asked], axis=1)
-        known = part > _KNOWN * np.maximum(whole, 1e-12)
-        seen = np.ascontiguousarray(rest[:, ~asked])
-        size = float(np.sqrt((seen.astype(np.float64) ** 2).sum() / len(seen)))
-        if not known.any() or size == 0:
-            continue
-        reduced = (atoms[known][:, ~asked] / part[known, None]).astype(np.float32)
-        loadings = strict_loadings(seen, reduced, floor=_GAIN * size)
-        made[:, asked] = (loadings / part[known]) @ atoms[known][:, asked]
+        made[:, asked] = _ridged(rest[:, ~asked], atoms[:, ~asked]) @ atoms[:, asked]
     return np.asarray(found.scale.deviation * weight * (made + centre))
+
+
+def _ridged(x: Array, atoms: Array) -> npt.NDArray[np.float32]:
+    """Return penalised loadings (sample, mode) of rows on atoms of any norm."""
+    norm = np.sqrt((atoms.astype(np.float64) ** 2).sum(axis=1) + _RIDGE)
+    gram = (atoms @ atoms.T) / np.outer(norm, norm)
+    np.fill_diagonal(gram, 1.0)
+    penalty = _GAIN / 2 * float(np.sqrt((x.astype(np.float64) ** 2).sum() / max(1, len(x))))
+    loadings = np.zeros((len(x), len(atoms)), np.float32)
+    correlation = np.ascontiguousarray((x @ atoms.T) / norm, dtype=np.float32)
+    if penalty > 0:
+        small = np.float32(penalty / 500)
+        relax(correlation, gram.astype(np.float32), np.float32(penalty), loadings, 60, small)
+    return (loadings / norm).astype(np.float32)
 
 
 def r2_at_l0(found: Dictionary, x: npt.ArrayLike, l0: float) -> tuple[float, float]:

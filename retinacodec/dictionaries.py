@@ -65,6 +65,7 @@ __all__ = [
 
 METHODS: Mapping[str, Callable[[int], Decomposition]] = {
     "DirectPursuit": DirectPursuit,
+    "DirectPursuit, sparse": lambda modes: DirectPursuit(modes, gain=0.2),
     "PaperSAE": lambda _: PaperSAE(),
     "PaperSAE, mended": lambda _: PaperSAE(learning_rate=1e-3, start=Warmup()),
     "TopKSAE": TopKSAE,

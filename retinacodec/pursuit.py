@@ -73,9 +73,9 @@ class DirectPursuit:
     ----------
     modes : int, optional
         Number of modes; chosen on held-out rows if left out.
-    gain : float, default 0.04
+    gain : float, default 0.08
         A mode is active in a row where its loading is at least this share of the root mean
-        square norm of the scaled rows, so that it explains ``gain**2`` of their energy.
+        square norm of the scaled rows (fewer and more stable modes a row as it grows), so that it explains ``gain**2`` of their energy.
     active : int, optional
         Most modes active in a row.
     sweeps : int, default 60
@@ -123,7 +123,7 @@ class DirectPursuit:
     """
 
     modes: int | None = None
-    gain: float = 0.04
+    gain: float = 0.08
     active: int | None = None
     sweeps: int = 60
     consensus_seeds: int = 3

@@ -110,7 +110,7 @@ def test_agreement_says_which_atoms_every_start_found(planted):
     found = _fit(table, DirectPursuit(modes=12))
     true = (found.atoms @ table.atoms.T).max(axis=1) > 0.99
     assert true.sum() == 8
-    assert found.agreement[true].min() > 0.99
+    assert found.agreement[true].min() > 0.98
     assert found.agreement[true].mean() > found.agreement[~true].mean()
 
 
