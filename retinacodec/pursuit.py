@@ -75,7 +75,8 @@ class DirectPursuit:
         Number of modes; chosen on held-out rows if left out.
     gain : float, default 0.08
         A mode is active in a row where its loading is at least this share of the root mean
-        square norm of the scaled rows (fewer and more stable modes a row as it grows), so that it explains ``gain**2`` of their energy.
+        square norm of the scaled rows, so that it explains ``gain**2`` of their energy. As it
+        grows, rows get fewer modes, and modes are found again more surely.
     active : int, optional
         Most modes active in a row.
     sweeps : int, default 60
