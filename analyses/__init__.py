@@ -69,7 +69,8 @@ from retinacodec.analyses.mode_figures import (
     draw_rates_raster,
     draw_stability,
 )
-from retinacodec.analyses.modes import find_modes, project_modes
+from retinacodec.analyses.mode_projection import distil_modes, project_modes
+from retinacodec.analyses.modes import find_modes
 from retinacodec.analyses.modes_overview import modes_figure, modes_numbers
 from retinacodec.analyses.panels import active_modes, choose_combinations, choose_events
 from retinacodec.analyses.pathway_recovery import (
@@ -117,6 +118,7 @@ __all__ = [
     "consensus_clusters",
     "contrast_modes",
     "correlated_modes",
+    "distil_modes",
     "draw_atoms",
     "draw_combination_table",
     "draw_combinations",

@@ -18,14 +18,13 @@ from retinacodec.dictionaries import (
     RandomRows,
     RowSplit,
     TimeBlocks,
-    load_dictionary,
 )
 from retinacodec.errors import InputError
 from retinacodec.mode_report import ModeReport, report_modes
 from retinacodec.rows import Rows
 from retinacodec.schema import SIGNS, check_modes
 
-__all__ = ["find_modes", "mode_rows", "project_modes"]
+__all__ = ["find_modes", "mode_coding", "mode_rows", "row_split"]
 
 _log = logging.getLogger(__name__)
 Array = npt.NDArray[Any]
@@ -80,7 +79,8 @@ def find_modes(
         Modes, by falling summed loading: ``atom`` (mode, sign, channel), at most 0 in the
         negative and at least 0 in the positive part; ``loading`` (time, mode), at least 0 but
         for methods whose components have no sign. Their product times attribute ``scale``
-        approximates the quantity. ``reconstruction_r2`` (time), share of each time's energy
+        approximates the quantity; for methods that subtract a mean, after ``centre`` (sign,
+        channel) is added to the product. ``reconstruction_r2`` (time), share of each time's energy
         explained, NaN where all is 0; ``alive`` and ``share`` (mode), whether it is ever active
         and its part of all loadings; ``agreement`` (mode) between the starts of a consensus;
         ``stability`` and ``half_stability`` (mode), matched cosine with fits from other seeds and
@@ -179,53 +179,6 @@ def row_split(sample: str, gap: int, rows: int) -> RowSplit:
     return TimeBlocks(gap, blocks=max(5, min(20, rows)))
 
 
-def project_modes(modes: xr.Dataset, node: xr.Dataset | xr.DataTree, *, target: Any = None) -> Any:
-    """Return the loadings of known modes on other contributions of the same layer.
-
-    Parameters
-    ----------
-    modes : xarray.Dataset
-        What `find_modes` returned, also after it was saved and opened.
-    node : xarray.DataTree or xarray.Dataset
-        The same layer and quantity, for other times.
-    target : object, optional
-        As in `find_modes`.
-
-    Returns
-    -------
-    xarray.DataArray (time, mode)
-        Loadings, with the scale and the settings of the modes.
-
-    Raises
-    ------
-    InputError
-        If the channels are not those of the modes.
-    """
-    check_modes(modes)
-    values = layer_table(node, modes.attrs["quantity"], target=target)
-    sample = str(values.dims[0])
-    if values.sizes["channel"] != modes.sizes["channel"]:
-        raise InputError(
-            f"project_modes: the modes have {modes.sizes['channel']} channels, the contributions "
-            f"{values.sizes['channel']}; pass the same layer"
-        )
-    names = [str(name) for name in modes if str(name).startswith("coder_") or name == "centre"]
-    coded = {name: modes[name].values for name in names}
-    config = json.loads(modes.attrs["packed"])
-    atoms = modes["atom"].stack(feature=_FEATURES).transpose("mode", "feature").values
-    arrays = {"atoms": atoms, "loadings": np.zeros((0, len(atoms))), "agreement": np.zeros(0)}
-    known = load_dictionary({"coder_atoms": atoms} | arrays | coded, config)
-    loadings = known.transform(values.stack(feature=_FEATURES).values)
-    coords = {sample: values[sample]} if sample in values.coords else {}
-    return xr.DataArray(
-        loadings,
-        dims=(sample, "mode"),
-        coords=coords | {"mode": modes["mode"]},
-        name="loading",
-        attrs=modes["loading"].attrs,
-    )
-
-
 def _scores(found: Dictionary, report: ModeReport) -> dict[str, Any]:
     """Return what is known of all modes together, as attributes."""
     r2 = report.r2
@@ -273,8 +226,18 @@ def _dataset(
         "surplus": ("mode", report.surplus),
         "varies": (_FEATURES, values.values.std(axis=0) > 0),
     }
-    for name, array in found.pack()[0].items():
-        if name not in ("atoms", "loadings", "agreement") and array is not found.atoms:
-            data[name] = (tuple(f"{name}_{axis}" for axis in range(array.ndim)), array)
+    if found.centre is not None:
+        shape = tuple(values.sizes[dim] for dim in _FEATURES)
+        data["centre"] = (_FEATURES, found.centre.reshape(shape), {"units": "1"})
+    data |= mode_coding(found)
     kept = {name: values[name] for name in (sample, *_FEATURES) if name in values.coords}
     return xr.Dataset(data, coords=kept | {"mode": np.arange(len(atoms))})
+
+
+def mode_coding(found: Dictionary) -> dict[str, Any]:
+    """Return the variables of a dataset of modes that say how new samples are coded."""
+    return {
+        name: (tuple(f"{name}_{axis}" for axis in range(array.ndim)), array)
+        for name, array in found.pack()[0].items()
+        if name.startswith(("coder_", "log_")) and array is not found.atoms
+    }

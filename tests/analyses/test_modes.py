@@ -8,13 +8,14 @@ import pytest
 import xarray as xr
 
 from retinacodec.analyses import (
+    distil_modes,
     draw_atoms,
     draw_mode_loadings,
     draw_modes_raster,
     find_modes,
     project_modes,
 )
-from retinacodec.dictionaries import DirectPursuit, PaperSAE, Warmup
+from retinacodec.dictionaries import PCA, DirectPursuit, PaperSAE, Transcoder, Warmup
 from retinacodec.errors import InputError
 from retinacodec.metrics import explained_variance, matched_cosine
 from retinacodec.schema import check_modes
@@ -148,6 +149,48 @@ def test_an_autoencoder_can_be_used_and_projected(planted):
     np.testing.assert_array_equal(project_modes(found, node), found["loading"])
     with pytest.raises(InputError, match="all 120 atoms are dead"):
         find_modes(node, dictionary=PaperSAE(epochs=1, threshold=0.999), progress=False)
+
+
+def test_components_come_back_with_their_centre(planted, tmp_path):
+    node, _, _ = planted
+    found = find_modes(node, dictionary=PCA(4), stability_seeds=0, halves=False, progress=False)
+    made = (found["loading"] * found["atom"]).sum("mode") + found["centre"]
+    made = (found.attrs["scale"] * made).transpose("time", "sign", "channel")
+    r2 = explained_variance(node["contribution"], made)
+    assert r2 == pytest.approx(found.attrs["r2_fitted"], abs=1e-5)
+    found.to_netcdf(tmp_path / "modes.nc", engine="h5netcdf")
+    with xr.open_dataset(tmp_path / "modes.nc", engine="h5netcdf") as opened:
+        np.testing.assert_allclose(project_modes(opened, node), found["loading"], atol=1e-4)
+
+
+def test_a_transcoder_reads_one_layer_and_writes_another(planted):
+    node, _, loadings = planted
+    random = np.random.default_rng(7)
+    reading = random.random((MODES, 10)) * (random.random((MODES, 10)) < 0.3)
+    reading[np.arange(MODES), np.arange(MODES)] += 2
+    table = np.stack([np.zeros((FRAMES, 10)), loadings @ reading], axis=1)
+    before = xr.Dataset(
+        {"activation": (("time", "sign", "channel"), table)},
+        {"time": node["time"], "sign": ["negative", "positive"]},
+    )
+    method = Transcoder(MODES, active=3, epochs=60)
+    found = find_modes(
+        node, dictionary=method, inputs=before, stability_seeds=0, halves=False, progress=False
+    )
+    assert found.attrs["r2"] > 0.9
+    np.testing.assert_allclose(project_modes(found, before), found["loading"], atol=1e-4)
+    with pytest.raises(InputError, match="inputs of 100 samples"):
+        find_modes(node, dictionary=method, inputs=before.isel(time=slice(100)))
+
+
+def test_an_encoder_learns_the_loadings(planted, modes):
+    node, _, _ = planted
+    taught = distil_modes(modes, node, gap=5)
+    assert float(taught["log_encoder_r2"]) > float(taught["log_pursuit_r2"]) - 0.02 > 0.95
+    assert float(taught["log_support_f1"]) > 0.9
+    quick = project_modes(taught, node)
+    assert np.corrcoef(quick.values.ravel(), modes["loading"].values.ravel())[0, 1] > 0.99
+    np.testing.assert_array_equal(taught["loading"], modes["loading"])
 
 
 def test_maps_are_summed_after_the_split(planted, modes):
