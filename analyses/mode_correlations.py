@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 
 _WORDS = {
     "correlation": "Pearson correlation",
-    "p": "share of the null at least as strong",
+    "p": "chance of one at least as strong under the null",
     "q": "least level of false discoveries at which it is one",
 }
 _MOST_NAMES = 60

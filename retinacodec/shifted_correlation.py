@@ -17,6 +17,7 @@ Array = npt.NDArray[Any]
 _CHUNK = 2**22
 _TIE = 1e-10
 _ROUNDING = 1e-12
+_RARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class ShiftedCorrelation:
     lag : ndarray (one, other)
         That lag: frames by which the first follows the second, 0 to the most allowed.
     p : ndarray (one, other)
-        Share of the shifts with a correlation at least as strong; NaN where `r` is.
+        Chance of a correlation at least as strong in shifted series; NaN where `r` is.
     low, high : ndarray (one, other)
         Least and largest correlation of the central 95 % of the null.
     z : ndarray (one, other)
@@ -122,15 +123,21 @@ def shifted_correlation(
 
     Notes
     -----
-    ``p = (1 + #{s : |r_s| >= |r_0|}) / (1 + shifts)`` over all shifts s from `least` to
-    ``T - least - most_lag``, where ``r_s`` is the strongest of ``s .. s + most_lag``. No shift is
-    drawn at random, so there is no seed. Shifts that are near each other have similar
-    correlations: the smallest p is about ``1 / T``, but of independent samples the null holds
-    only about T over the series' own correlation time.
+    Over all shifts s from ``most_lag + least`` to ``T - least - most_lag``, where ``r_s`` is the
+    strongest of ``s .. s + most_lag``, p is ``(1 + #{s : |r_s| >= |r_0|}) / (1 + shifts)``, but
+    below 0.05 not less than the tail beyond ``|r_0|`` of a gamma distribution with the mean,
+    deviation and skewness of the ``|r_s|`` [1]_. No shift is drawn at random, so there is no
+    seed. Shifts that are near each other have similar correlations: of independent samples the
+    null holds only about T over the series' own correlation time, and to be the strongest of so
+    few is no rare thing, though the share alone would call it one in all shifts.
+
+    References
+    ----------
+    .. [1] Mielke, Berry, Permutation Methods (2007), chapter 2: Pearson type III approximation.
     """
     first, second = _checked(one, other)
     frames = len(first)
-    start, stop = least, frames - least - most_lag + 1
+    start, stop = least + most_lag, frames - least - most_lag + 1
     problems = Problems()
     problems.require(least >= 1, f"least: expected at least 1 frame, got {least}")
     problems.require(most_lag >= 0, f"most_lag: expected at least 0 frames, got {most_lag}")
@@ -169,12 +176,26 @@ def _summary(r: Array, null: slice, most_lag: int, two_sided: bool) -> tuple[Arr
     known = np.isfinite(r[0])
     samples = strongest[null]
     reached = (best[null] >= best[0] - _TIE).sum(axis=0)
-    p = np.where(known, (1 + reached) / (1 + len(samples)), np.nan)
+    share = (1 + reached) / (1 + len(samples))
+    p = np.where(known, np.maximum(share, np.minimum(_tail(best[0], best[null]), _RARE)), np.nan)
     low, high = np.quantile(samples, [0.025, 0.975], axis=0)
     spread = samples.std(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         z = np.where(spread > _ROUNDING, (strongest[0] - samples.mean(axis=0)) / spread, np.nan)
     return strongest[0], np.where(known, lag[0], -1), p, low, high, z
+
+
+def _tail(value: Array, null: Array) -> Array:
+    """Return the chance to reach a value by the moments of its null; 0 where that is constant."""
+    from scipy.stats import pearson3
+
+    around = null - null.mean(axis=0)
+    spread = around.std(axis=0)
+    varies = spread > _ROUNDING
+    scale = np.where(varies, spread, 1.0)
+    skew = np.maximum(np.nan_to_num(((around / scale) ** 3).mean(axis=0)), 0.0)
+    away = np.where(varies, (value - null.mean(axis=0)) / scale, np.inf)
+    return np.asarray(pearson3.sf(away, skew))
 
 
 def _at_shifts(first: Array, second: Array, frames: int) -> Array:

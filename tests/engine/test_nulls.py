@@ -162,6 +162,24 @@ def test_slow_series_give_uniform_p_and_no_discoveries():
     assert discoveries(found.p).found.sum() == 0
 
 
+def test_the_strongest_of_few_independent_shifts_is_not_called_one_in_all_shifts():
+    p = []
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        one, other = _slow(random, 3000, 12, 0.97), _slow(random, 3000, 10, 0.97)
+        p.append(shifted_correlation(one, other, least=150).p)
+    assert np.mean(np.concatenate(p) <= 0.001) < 0.004
+    assert np.mean([discoveries(each).found.any() for each in p]) <= 0.25
+
+
+def test_the_null_does_not_hold_the_lags_that_are_searched():
+    events = (np.random.default_rng(8).random((2000, 1)) < 0.03).astype(float)
+    found = shifted_correlation(np.roll(events, 5, axis=0), events, most_lag=10)
+    assert found.lag.item() == 5
+    assert found.shifts == 2000 - 1 - 10 - 11 + 1
+    assert found.p.item() == pytest.approx(1 / (1 + found.shifts))
+
+
 def test_constants_are_nan_ties_count_and_bad_series_are_refused():
     wave = np.tile([0.0, 1.0, 0.0, 0.0], 25)[:, None]
     found = shifted_correlation(np.hstack([wave, wave * 0 + 0.1]), wave)
