@@ -115,7 +115,10 @@ def exchange_atoms(
     New atoms are sought in what is left of the hard rows. One takes the place of the atom that
     costs least to lose, if its gain on the hard rows alone is more than that cost: the cost on the
     sample multiplied to all rows, or that on the rows of an earlier exchange if it is more. The
-    gain leaves out rows that were not drawn.
+    gain leaves out rows that were not drawn. Gain and cost are those of the lasso, so a pair of
+    modes merged in a spare atom can outweigh a rare mode. On planted tables of 150 000 rows with
+    three modes in 0.5, 0.1 or 0.02 % of them, 17 of 27 were found with it and 15 without at a gain
+    of 0.04 of `DirectPursuit`, 9 of 27 either way at 0.08: little is to be expected.
     """
     count = min(_LEAST + int(np.ceil(_SHARE * len(atoms))), len(hard))
     loadings = np.zeros((len(hard), len(atoms)), np.float32)

@@ -99,8 +99,8 @@ def stream_modes(
     Passes: (1) columns, finite rows, scale (one more for ``BalancedRows``); (2) a uniform sample
     of the rows fitted, and ``method`` on it, with the scale of all rows fitted; (3) sweeps, each
     of which codes the rows fitted, sums ``Z'Z`` and ``Z'X``, updates the atoms, and exchanges
-    those that can be spared for modes too rare for the sample, sought in the rows explained
-    worst; (4) loadings of all rows, written as they are found. Every sum is over stretches of a
+    those that can be spared for what the rows explained worst ask for (a mode that is rare in the
+    sample may still be missed: `exchange_atoms`); (4) loadings of all rows, written as they are found. Every sum is over stretches of a
     length that only the columns decide, in their order: neither the budget nor an interruption
     changes a bit.
 

@@ -28,7 +28,7 @@ from retinacodec.stream_plan import plan_stream
 from retinacodec.streamed_loadings import LoadingsFolder
 from retinacodec.streamed_pursuit import stream_modes
 
-METHOD = DirectPursuit(modes=8, consensus_seeds=1)
+METHOD = DirectPursuit(modes=8, gain=0.04, consensus_seeds=1)
 BALANCED = replace(METHOD, scaling=BalancedRows())
 QUIET = {"progress": False, "sample_rows": 2000}
 
@@ -140,7 +140,7 @@ def test_more_rows_than_the_sample_make_better_atoms(planted, tmp_path):
     assert errors[1] < 1.1 * (1 - matched_cosine(table.atoms, whole.atoms).mean())
 
 
-def test_a_mode_too_rare_for_the_sample_is_found(planted, tmp_path, monkeypatch):
+def test_a_mode_too_rare_for_the_sample_can_be_found(planted, tmp_path, monkeypatch):
     rare = {"active": 3.0, "support": 0.12, "signed": False, "rare": 2, "seldom": 0.002}
     table = planted(40_000, 32, 8, own=0.0, **rare)
     found = []
@@ -332,7 +332,9 @@ def test_balanced_rows_have_the_scale_of_all_rows_fitted(table, tmp_path):
 
 
 def test_the_number_of_modes_can_be_left_open(table, tmp_path):
-    modes = run(open_rows(table.x), tmp_path / "m.zarr", DirectPursuit(consensus_seeds=2))
+    modes = run(
+        open_rows(table.x), tmp_path / "m.zarr", DirectPursuit(gain=0.04, consensus_seeds=2)
+    )
     assert modes.sizes["mode"] == 8 and "log_tried_modes" in modes
 
 
