@@ -100,9 +100,10 @@ def stream_modes(
     of the rows fitted, and ``method`` on it, with the scale of all rows fitted; (3) sweeps, each
     of which codes the rows fitted, sums ``Z'Z`` and ``Z'X``, updates the atoms, and exchanges
     those that can be spared for what the rows explained worst ask for (a mode that is rare in the
-    sample may still be missed: `exchange_atoms`); (4) loadings of all rows, written as they are found. Every sum is over stretches of a
-    length that only the columns decide, in their order: neither the budget nor an interruption
-    changes a bit.
+    sample may still be missed: `exchange_atoms`); (4) loadings of all rows, written as they are
+    found. Every sum is over stretches of a length that only the columns decide, in their order:
+    neither the budget nor an interruption changes a bit, as long as the budget leaves the sample
+    as it is.
 
     References
     ----------
