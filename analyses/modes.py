@@ -86,7 +86,8 @@ def find_modes(
         ``stability`` and ``half_stability`` (mode), matched cosine with fits from other seeds and
         between halves of the data, and the whole tables ``seed_cosine`` and ``half_cosine`` (mode,
         partner) whose diagonals they are; ``gain`` (mode), share of the energy lost without it, and
-        ``surplus`` (mode), where the others can replace it; ``varies`` (sign, channel), False for
+        ``surplus`` (mode), where the others can replace it, ``stable`` (mode), where it was found
+        again with a cosine above 0.9; ``varies`` (sign, channel), False for
         a constant channel. Attributes: ``r2`` of rows held out with ``r2_low`` and ``r2_high``
         (95 %), ``r2_fitted``, ``l0`` (mean number of active modes), ``alive``, ``dead``, the mean
         ``stability`` and ``half_stability``, ``stability_null``, ``gain_null`` (95th percentiles
@@ -224,6 +225,7 @@ def _dataset(
         "half_cosine": (("mode", "partner"), report.half_cosine, {"units": "1"}),
         "gain": ("mode", report.gain, {"units": "1", "long_name": "energy lost without it"}),
         "surplus": ("mode", report.surplus),
+        "stable": ("mode", report.stable),
         "varies": (_FEATURES, values.values.std(axis=0) > 0),
     }
     if found.centre is not None:

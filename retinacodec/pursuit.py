@@ -87,7 +87,8 @@ class DirectPursuit:
         Cosine above which an atom counts as found from another start.
     worth : float, default 0.012
         Where the number is chosen, a mode must explain, beyond what the others can, this
-        multiple of an equal share of the energy; ten times as much if not most starts found it.
+        multiple of an equal share of the energy; ten times as much if it was not found in both
+        halves of the rows.
     scaling : Scaling, default OneScale()
         What rows are divided by; ``BalancedRows()`` keeps few huge rows from deciding alone.
     split : RowSplit, default TimeBlocks()
@@ -105,8 +106,8 @@ class DirectPursuit:
     The number of modes, if not given: sizes 2, 3, 4, 6, 8, 12, ... are tried on the rows
     to fit. A gain of R2 on the rows held out counts if it is more than 0.002 and more than a
     tenth of what was left. When two sizes in a row bring none, the smallest size within that
-    of the best is searched from every seed, and of the pooled atoms those stay that are worth
-    it.
+    of the best is searched from every seed, the seeds seeing the one and the other half of the rows
+    in turn, and of the pooled atoms those stay that are worth it.
 
     References
     ----------
@@ -184,7 +185,10 @@ class DirectPursuit:
         starts = track(
             range(self.consensus_seeds), "modes: search from random starts", enabled=progress
         )
-        runs = [work.search(size, [seed, start]) for start in starts]
+        parts = work.parts()
+        runs = [
+            work.search(size, [seed, start], rows=parts[start % len(parts)]) for start in starts
+        ]
         atoms = work.settle(runs, size)
         coder = PursuitCoder(atoms * work.flip, work.floor, self.active)
         return Dictionary(
@@ -238,6 +242,12 @@ class _Work:
             return x
         return x[np.sort(generator.choice(len(x), most, replace=False))]
 
+    def parts(self) -> list[Array | None]:
+        """Return the rows each start sees: all, or halves in turn where the number is chosen."""
+        if self.method.modes is not None or self.method.consensus_seeds == 1:
+            return [None]
+        return list(self.method.split.halves(len(self.x)))
+
     def settle(self, runs: list[Array], size: int) -> Array:
         """Pool the atoms of all starts, keep those that matter, fit them, order them by loading."""
         pool, penalty = _distinct(runs), self.options["penalty"]
@@ -246,9 +256,11 @@ class _Work:
             pruned = prune(part, pool, modes=size, **self.options)
             atoms = min([pruned, *runs], key=lambda one: lasso_loss(part, one, penalty=penalty))
         else:
-            agreed = np.median(_cosines(pool, runs), axis=0) > self.method.agreement
+            agreed = self._agreed(_cosines(pool, runs))
             if not agreed.any():
-                _log.warning("no atom was found from most seeds; the modes are not reliable")
+                _log.warning(
+                    "no atom was found in both halves of the rows; the modes are not reliable"
+                )
             worth = self.method.worth * np.where(agreed, 1, _DOUBT)
             atoms = prune(part, pool, worth=worth, **self.options)
         atoms = repair(self.x, atoms, generator=np.random.default_rng(size), **self.options)
@@ -256,6 +268,11 @@ class _Work:
         atoms = polish(self.x, atoms, positive=self.positive, **limits)
         total = strict_loadings(self.x, atoms, **limits).sum(axis=0, dtype=np.float64)
         return atoms[np.argsort(-total, kind="stable")]
+
+    def _agreed(self, cosines: Array) -> npt.NDArray[np.bool_]:
+        """Return which atoms were found in every half of the rows that starts have seen."""
+        halves = [cosines[part::2].max(axis=0) for part in range(min(2, len(cosines)))]
+        return np.asarray(np.min(halves, axis=0) > self.method.agreement)
 
     def try_sizes(self, seed: int, progress: bool) -> dict[str, Array]:
         """Return the sizes tried, R2 on held-out blocks, and the size chosen."""
