@@ -221,7 +221,7 @@ def draw_groups(
     matplotlib.axes.Axes
         The axis; its image is ``ax.images[-1]``.
     """
-    from matplotlib.patches import Rectangle
+    from matplotlib.transforms import ScaledTranslation
 
     order = np.argsort(groups["cluster"].values, kind="stable") if order is None else order
     shown = groups.isel(cell=np.asarray(order))
@@ -229,17 +229,17 @@ def draw_groups(
     labels = [str(name) for name in shown["cell"].values]
     heat(ax, shown["correlation"].transpose("cell", "mode").values, limits=limits)
     cells, modes = shown.sizes["cell"], shown.sizes["mode"]
-    width = 0.045 * modes
+    shift = ScaledTranslation(-4 / 72, 0, ax.figure.dpi_scale_trans)
+    beside = ax.get_yaxis_transform() + shift
     for row, group in enumerate(shown["cluster"].values):
-        ax.add_patch(
-            Rectangle(
-                (-0.5 - 1.5 * width, row - 0.42),
-                width,
-                0.84,
-                facecolor=_group_colour(group),
-                linewidth=0,
-                clip_on=False,
-            )
+        ax.plot(
+            [0, 0],
+            [row - 0.42, row + 0.42],
+            color=_group_colour(group),
+            linewidth=4,
+            solid_capstyle="butt",
+            transform=beside,
+            clip_on=False,
         )
     step = max(1, -(-cells // 20))
     ax.set_yticks(np.arange(0, cells, step), labels=labels[::step] if names else [])

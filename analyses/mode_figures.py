@@ -23,6 +23,8 @@ __all__ = [
     "draw_stability",
 ]
 
+_WIDE = 100.0
+
 
 def draw_modes_raster(modes: xr.Dataset, ax: Axes) -> Axes:
     """Draw the loadings of all modes over time, a row for each mode.
@@ -83,10 +85,14 @@ def relative_rows(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 
 
 def _along(ax: Axes, rows: xr.DataArray) -> None:
-    """Give the image of an axis the times of its columns, and name them."""
+    """Give the image of an axis the times of its columns (or their numbers), and name them."""
     name = str(rows.dims[1])
     place = rows[name].values
-    ax.images[-1].set_extent((float(place[0]), float(place[-1]), len(rows) - 0.5, -0.5))
+    if place.dtype.kind not in "iuf":
+        place = np.arange(len(place))
+    half = (float(place[-1]) - float(place[0])) / (2 * max(1, len(place) - 1)) or 0.5
+    ends = float(place[0]) - half, float(place[-1]) + half
+    ax.images[-1].set_extent((*ends, len(rows) - 0.5, -0.5))
     ax.set(xlabel="Time (s)" if name == "time" else name.capitalize())
 
 
@@ -122,7 +128,7 @@ def draw_atoms(modes: xr.Dataset, ax: Axes) -> Axes:
 
 
 def draw_mode_loadings(modes: xr.Dataset, ax: Axes, *, mode: list[int] | None = None) -> Axes:
-    """Draw the loadings of some modes as lines over time.
+    """Draw the loadings of some modes as lines over time or images.
 
     Parameters
     ----------
@@ -139,11 +145,13 @@ def draw_mode_loadings(modes: xr.Dataset, ax: Axes, *, mode: list[int] | None = 
         The axis, with a legend.
     """
     shown = modes["mode"].values[:2] if mode is None else mode
+    sample = next(str(dim) for dim in modes["loading"].dims if dim != "mode")
     for number, name in enumerate(shown):
         loading = modes["loading"].sel(mode=name)
         colour = COLOURS.series[number % len(COLOURS.series)]
-        trace(ax, loading["time"], loading, colour=colour, label=f"mode {name}", fill=True)
-    ax.set(xlabel="Time (s)", ylabel="Loading")
+        place = np.arange(loading.size) if sample != "time" else loading["time"]
+        trace(ax, place, loading, colour=colour, label=f"mode {name}", fill=True)
+    ax.set(xlabel="Time (s)" if sample == "time" else sample.capitalize(), ylabel="Loading")
     ax.legend(loc="upper right")
     return ax
 
@@ -197,6 +205,8 @@ def draw_mode_scores(modes: xr.Dataset, ax: Axes) -> Axes:
         The axis: a dot for each mode, open where it is surplus; the dashed line is the 95th
         percentile of the stability of shuffled atoms.
     """
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     surplus = modes["surplus"].values.astype(bool)
     gain = 100 * np.maximum(modes["gain"].values, 1e-7)
     for name, shown in (("stability", "other seeds"), ("half_stability", "other half")):
@@ -207,6 +217,10 @@ def draw_mode_scores(modes: xr.Dataset, ax: Axes) -> Axes:
         )
     ax.axhline(modes.attrs["stability_null"], color=COLOURS.quiet, linewidth=0.6, linestyle="--")
     ax.set_xscale("log")
+    wide = float(gain.max() / gain.min()) > _WIDE
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 3.0)))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set(xlabel="Energy lost without it (%)", ylabel="Cosine", ylim=(-0.02, 1.04))
     ax.legend(loc="lower right", title="found again in")
     return ax

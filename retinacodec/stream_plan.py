@@ -19,7 +19,6 @@ _SAMPLE = 20_000
 _LEAST_SAMPLE = 2_000
 _PER_MODE = 100
 _LEAST_PER_MODE = 20
-_HARD = 48 * 2000  # bytes of a column of the rows that are explained worst, with copies
 _GUESS = 256  # modes, where their number is not known before
 _LIBRARIES = 0.2e9
 _ROW_BYTES = 32  # of each row of the table: which part it is in, and its place there
@@ -116,7 +115,7 @@ def plan_stream(
     modes = method.modes or min(_GUESS, 4 * columns)
     row = columns * source.dtype.itemsize
     stretch = _stretch(columns)
-    fixed = _LIBRARIES + _ROW_BYTES * rows + 48 * modes * (modes + columns) + _HARD * columns
+    fixed = _LIBRARIES + _ROW_BYTES * rows + 48 * modes * (modes + columns)
     each = row + _FIT_COPIES * columns + _LOADING_COPIES * modes
     work = stretch * (_STRETCH_COPIES * columns + _LOADING_COPIES * modes)
     work += 2 * row * min(rows, source.unit_rows)

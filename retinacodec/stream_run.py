@@ -16,7 +16,6 @@ from retinacodec.atoms import Dictionary
 from retinacodec.bootstrap import block_labels
 from retinacodec.column_statistics import ColumnStatistics
 from retinacodec.errors import InputError
-from retinacodec.hard_rows import HardRows, exchange_atoms
 from retinacodec.journal import Journal
 from retinacodec.progress import track
 from retinacodec.pursuit import DirectPursuit, PursuitCoder
@@ -206,7 +205,6 @@ class StreamRun:
             explained=np.zeros(0),
             settled=False,
             next=found.atoms,
-            witness=np.zeros((0, self.plan.columns), np.float32),
             **log,
         )
 
@@ -236,37 +234,15 @@ class StreamRun:
     def _sweep(self, last: bool) -> None:
         """Code all rows fitted, keep the atoms if they are better, and improve them."""
         atoms, so_far = self.kept["next"], self.kept["explained"]
-        hard = HardRows(self.plan.columns, (self.seed, 2, len(so_far)))
-        tally = SweepTally(self.mask, self.scale, self.coder(atoms), atoms, hard)
+        tally = SweepTally(self.mask, self.scale, self.coder(atoms), atoms)
         self._pass(tally, "sweep", f"fit all rows, sweep {len(so_far) + 1}")
-        share, best, exchanged = tally.explained, so_far.max(initial=0.0), 0
+        share, best = tally.explained, so_far.max(initial=0.0)
         found: dict[str, Any] = {"explained": [*so_far, share]}
         if share > best or not len(so_far):
             found |= {"atoms": atoms, "total": tally.total}
-            if not last:
-                found["next"], exchanged = self._improved(tally)
-            if exchanged:
-                found["witness"] = np.concatenate([self.kept["witness"], tally.hard.x])
+            found |= {} if last else {"next": tally.updated(self.kept["signs"])}
         still = share - best < _STILL * (1 - best)
-        self.journal.keep(settled=last or (still and not exchanged), **found)
-
-    def _improved(self, tally: SweepTally) -> tuple[npt.NDArray[np.float32], int]:
-        """Return better atoms, and how many of them are new, for modes too rare for the sample."""
-        signs = self.kept["signs"]
-        flip = np.where(signs < 0, -1, 1).astype(np.float32)
-        sample = self._sample()
-        sample, _ = self.scale.divide(sample[:: max(1, len(sample) // _COST_ROWS)])
-        atoms, exchanged = exchange_atoms(
-            tally.updated(signs) * flip,
-            sample * flip,
-            tally.hard.x * flip,
-            witness=self.kept["witness"] * flip,
-            rows=len(self.fitted),
-            positive=signs != 0,
-            penalty=float(self.kept["floor"]) / 2,
-            generator=np.random.default_rng([*tally.hard.seed, 1]),
-        )
-        return atoms * flip, exchanged
+        self.journal.keep(settled=last or still, **found)
 
     def _found(self, order: npt.NDArray[np.intp]) -> Dictionary:
         """Return the modes in this order, without loadings."""

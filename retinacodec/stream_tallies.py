@@ -14,7 +14,6 @@ from retinacodec.atom_search import update_atoms
 from retinacodec.atoms import Coder
 from retinacodec.bootstrap import Interval, draw_blocks, percentiles
 from retinacodec.column_statistics import ColumnStatistics
-from retinacodec.hard_rows import HardRows
 from retinacodec.scaling import Scale
 
 __all__ = ["ScaledTally", "ScanTally", "ScoreTally", "SweepTally", "Tally"]
@@ -140,15 +139,12 @@ class SweepTally:
         Finds loadings of scaled rows.
     atoms : ndarray (mode, feature)
         The atoms it codes with.
-    hard : HardRows
-        Draws the rows that these atoms explain worst.
     """
 
     fitted: Mask
     scale: Scale
     coder: Coder
     atoms: npt.NDArray[np.float32]
-    hard: HardRows
 
     def __post_init__(self) -> None:
         modes, features = self.atoms.shape
@@ -166,7 +162,6 @@ class SweepTally:
         self.moment += loadings.T @ scaled
         self.total += (weight * loadings).sum(axis=0, dtype=np.float64)
         self.energy += np.einsum("ij,ij->", scaled, scaled, dtype=np.float64)
-        self.hard.take(first, scaled, loadings @ self.atoms)
 
     @property
     def explained(self) -> float:
@@ -185,14 +180,12 @@ class SweepTally:
 
     def pack(self) -> dict[str, Array]:
         """Return what has been summed up."""
-        sums = {name: getattr(self, name) for name in ("overlap", "moment", "total", "energy")}
-        return sums | self.hard.pack()
+        return {name: getattr(self, name) for name in ("overlap", "moment", "total", "energy")}
 
     def restore(self, packed: Mapping[str, Array]) -> None:
         """Go on from what was packed."""
         for name in ("overlap", "moment", "total", "energy"):
             setattr(self, name, packed[name])
-        self.hard.restore(packed)
 
 
 @dataclass

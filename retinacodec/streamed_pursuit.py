@@ -98,12 +98,11 @@ def stream_modes(
     -----
     Passes: (1) columns, finite rows, scale (one more for ``BalancedRows``); (2) a uniform sample
     of the rows fitted, and ``method`` on it, with the scale of all rows fitted; (3) sweeps, each
-    of which codes the rows fitted, sums ``Z'Z`` and ``Z'X``, updates the atoms, and exchanges
-    those that can be spared for what the rows explained worst ask for (a mode that is rare in the
-    sample may still be missed: `exchange_atoms`); (4) loadings of all rows, written as they are
-    found. Every sum is over stretches of a length that only the columns decide, in their order:
-    neither the budget nor an interruption changes a bit, as long as the budget leaves the sample
-    as it is.
+    of which codes the rows fitted, sums ``Z'Z`` and ``Z'X`` and updates the atoms; (4) loadings
+    of all rows, written as they are found. A mode that is not in the sample is not found: draw
+    more rows for rare ones. Every sum is over stretches of a length that only the columns decide,
+    in their order: neither the budget nor an interruption changes a bit, as long as the budget
+    leaves the sample as it is.
 
     References
     ----------

@@ -140,20 +140,6 @@ def test_more_rows_than_the_sample_make_better_atoms(planted, tmp_path):
     assert errors[1] < 1.1 * (1 - matched_cosine(table.atoms, whole.atoms).mean())
 
 
-def test_a_mode_too_rare_for_the_sample_can_be_found(planted, tmp_path, monkeypatch):
-    rare = {"active": 3.0, "support": 0.12, "signed": False, "rare": 2, "seldom": 0.002}
-    table = planted(40_000, 32, 8, own=0.0, **rare)
-    found = []
-    for name in ("with", "without"):
-        if name == "without":
-            monkeypatch.setattr(
-                "retinacodec.stream_run.exchange_atoms", lambda atoms, *_, **__: (atoms, 0)
-            )
-        modes = run(open_rows(table.x), tmp_path / f"{name}.zarr", sample_rows=500)
-        found.append((table.atoms @ modes["atom"].values.T).max(axis=1))
-    assert found[0][6] > 0.98 and found[1][6] < 0.5
-
-
 @pytest.mark.parametrize("kind", ["npy", "zarr", "array"])
 def test_neither_blocks_nor_files_change_a_bit(kind, table, plain, tmp_path, monkeypatch):
     import zarr
