@@ -23,7 +23,7 @@ class RowSplit(Protocol):
         ...
 
     def halves(self, rows: int) -> tuple[Index, Index]:
-        """Return two parts of equal size."""
+        """Return two parts, each about half of the rows less those left out between them."""
         ...
 
     def thirds(self, rows: int) -> tuple[Index, Index, Index]:
@@ -39,9 +39,11 @@ class TimeBlocks:
     ----------
     gap : int, default 40
         Rows left out between parts, so that no two share stimulus frames: at least the history
-        of the model. At most half a block, where the table is short.
+        of the model. At most half a block, where the table is too short even for `every` blocks
+        of two gaps.
     blocks : int, default 20
-        Number of blocks.
+        Most blocks; fewer where the table is short, so that each is at least two gaps long, but
+        at least `every`.
     every : int, default 5
         One block in this many is held out.
 
@@ -86,7 +88,7 @@ class TimeBlocks:
         return np.flatnonzero(~self._near(held)), np.flatnonzero(held)
 
     def halves(self, rows: int) -> tuple[Index, Index]:
-        """Return the even and the odd blocks, with rows left out between them.
+        """Return the even and the odd blocks; rows left out between them are missing in the first.
 
         Blocks are joined until each is at least four gaps long, as far as two are left.
         """
@@ -115,11 +117,15 @@ class TimeBlocks:
     def _block(self, rows: int) -> Index:
         if rows < self.blocks:
             raise InputError(f"TimeBlocks: expected at least {self.blocks} rows, got {rows}")
-        return np.arange(rows) * self.blocks // rows
+        return np.arange(rows) * self._count(rows) // rows
+
+    def _count(self, rows: int) -> int:
+        """Return into how many blocks so many rows are cut."""
+        return max(self.every, min(self.blocks, rows // max(1, 2 * self.gap)))
 
     def _near(self, rows: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Return these rows and those within the gap of one of them."""
-        gap = min(self.gap, len(rows) // self.blocks // 2)
+        gap = min(self.gap, len(rows) // self._count(len(rows)) // 2)
         return np.asarray(np.convolve(rows, np.ones(2 * gap + 1), mode="same") > 0.5)
 
 
@@ -159,7 +165,15 @@ class RandomRows:
         return one, other
 
     def thirds(self, rows: int) -> tuple[Index, Index, Index]:
-        """Return rows to fit, to select by, and to score on, each in rising order."""
+        """Return rows to fit, to select by, and to score on, each in rising order.
+
+        Raises
+        ------
+        InputError
+            If there are fewer than `every` rows, or nothing is left to fit.
+        """
+        if self.every < 3:
+            raise InputError("RandomRows: three parts need every of at least 3")
         fitted, chosen, scored = self._parts(rows, [rows // self.every] * 2)
         return fitted, chosen, scored
 

@@ -67,16 +67,22 @@ def test_hardly_any_code_passes_the_papers_threshold_at_the_start():
 
 
 def test_the_best_state_is_really_kept(table):
+    from retinacodec.row_splits import TimeBlocks
+
+    split = TimeBlocks(gap=25, every=10)
     method = PaperSAE(
-        epochs=22, learning_rate=0.05, evaluate_every=2, start=Warmup(epochs=4), dropout=0.3
+        epochs=22,
+        learning_rate=0.05,
+        evaluate_every=2,
+        start=Warmup(epochs=4),
+        dropout=0.3,
+        split=split,
     )
     found = method.fit(table.x, signs=table.signs, seed=0, progress=False)
     scores = found.log["selection_r2"]
     assert scores.max() > scores[-1] + 1e-3
     assert found.log["best_epoch"] == found.log["epoch"][scores.argmax()]
-    from retinacodec.row_splits import TimeBlocks
-
-    chosen = TimeBlocks(every=10).thirds(1000)[1]
+    chosen = split.thirds(1000)[1]
     rows = table.x[chosen]
     kept = explained_variance(rows, found.reconstruct(found.transform(rows)))
     assert kept == pytest.approx(scores.max(), abs=1e-5)

@@ -35,6 +35,17 @@ def test_halves_are_alike_in_size_and_keep_their_distance(rows):
     assert len(one) + len(other) > 0.7 * rows
 
 
+@pytest.mark.parametrize("rows", [400, 433, 800, 1000, 1599])
+def test_short_movies_get_fewer_blocks_rather_than_a_smaller_gap(rows):
+    fitted, held = TimeBlocks(gap=40).split(rows)
+    assert _distance(fitted, held) == 41
+    assert rows / 8 < len(held) < rows / 3.9
+    assert len(fitted) > rows / 2
+    train, chosen, scored = TimeBlocks(gap=40, every=5).thirds(rows)
+    parts = [(train, chosen), (train, scored), (chosen, scored)]
+    assert min(_distance(one, other) for one, other in parts) == 41
+
+
 def test_three_parts_keep_their_distance():
     train, chosen, scored = TimeBlocks(gap=25, every=10).thirds(1000)
     for one, other in [(train, chosen), (train, scored), (chosen, scored)]:
@@ -61,6 +72,7 @@ def test_random_rows_share_nothing_and_cover_everything():
         (lambda: TimeBlocks(blocks=3), "blocks must be at least every"),
         (lambda: TimeBlocks(every=2).thirds(100), "every of at least 3"),
         (lambda: RandomRows(every=1), "every must"),
+        (lambda: RandomRows(every=2).thirds(10), "every of at least 3"),
     ],
 )
 def test_what_cannot_be_split_is_refused(make, match):
