@@ -273,10 +273,17 @@ def by_use(loadings: Array) -> npt.NDArray[np.intp]:
 
 
 def checked_rows(x: npt.ArrayLike) -> Array:
-    """Return a table as an array, or raise `InputError` that says which rows are not finite."""
+    """Return a table as an array, or raise `InputError` that says which rows are not finite.
+
+    Half precision becomes single precision, in which a small scale is not rounded to 0.
+    """
     rows = np.asarray(x)
-    if rows.ndim != 2 or not np.issubdtype(rows.dtype, np.number):
-        raise InputError(f"decomposition: expected numbers (sample, feature), got {rows.shape}")
+    if rows.ndim != 2 or rows.dtype.kind not in "iuf":
+        raise InputError(
+            "decomposition: expected numbers (sample, feature), real and not complex, got "
+            f"{rows.dtype} of shape {rows.shape}"
+        )
+    rows = rows.astype(np.float32) if rows.dtype == np.float16 else rows
     bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if bad.size:
         raise InputError(

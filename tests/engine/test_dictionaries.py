@@ -214,3 +214,16 @@ def test_noise_is_not_called_reliable(caplog):
     noise = np.random.default_rng(0).standard_normal((300, 12))
     DirectPursuit(agreement=0.999).fit(noise, progress=False)
     assert "not reliable" in caplog.text
+
+
+def test_half_precision_and_byte_order_change_nothing(planted):
+    table = planted(300, 8, 3)
+    half = (table.x * 1e-6).astype(np.float16)
+    method = DirectPursuit(modes=3, consensus_seeds=1)
+    single = method.fit(half.astype(np.float32), progress=False)
+    for rows in (half, half.astype(">f4"), half.astype(np.float64)):
+        found = method.fit(rows, progress=False)
+        np.testing.assert_allclose(found.atoms, single.atoms, atol=1e-5)
+        np.testing.assert_allclose(found.transform(rows), single.loadings, rtol=1e-4, atol=1e-5)
+    with pytest.raises(InputError, match="not complex, got complex128"):
+        method.fit(table.x + 0j)
