@@ -289,7 +289,7 @@ def half_cosines(
 
 
 def shuffled_stability(
-    atoms: Array, *, seed: int = 0, shuffles: int = 20
+    atoms: Array, *, signed: bool = False, seed: int = 0, shuffles: int = 20
 ) -> npt.NDArray[np.float64]:
     """Return the matched cosine of atoms with atoms whose entries are dealt out anew.
 
@@ -297,6 +297,8 @@ def shuffled_stability(
     ----------
     atoms : ndarray (mode, feature)
         Atoms.
+    signed : bool, default False
+        As in `matched`.
     seed : int, default 0
         Seed of the shuffles.
     shuffles : int, default 20
@@ -309,9 +311,8 @@ def shuffled_stability(
         modes, so this is what signs and common features alone make alike.
     """
     generator = np.random.default_rng(seed)
-    return np.asarray(
-        [matched(atoms, generator.permuted(atoms, axis=0)).mean() for _ in range(shuffles)]
-    )
+    shuffled = (generator.permuted(atoms, axis=0) for _ in range(shuffles))
+    return np.asarray([matched(atoms, others, signed=signed).mean() for others in shuffled])
 
 
 def fixed_size(method: Decomposition, modes: int) -> Decomposition:

@@ -156,6 +156,7 @@ def report_modes(
     others = [rows.fit(same, seed).atoms for seed in range(found.seed + 1, found.seed + 1 + seeds)]
     unknown = np.full((len(found.atoms),) * 2, np.nan)
     again = [partner_cosines(found, atoms) for atoms in others]
+    null = shuffled_stability(found.atoms, signed=found.signed, seed=found.seed)
     report = ModeReport(
         r2=other.r2,
         r2_fitted=explained_variance(rows.x, found.reconstruct()),
@@ -165,7 +166,7 @@ def report_modes(
         row_r2=row_r2(rows.x, found.reconstruct()),
         seed_cosine=np.mean(again, axis=0) if again else unknown,
         half_cosine=half_cosines(same, rows, found, split=split) if halves else unknown,
-        stability_null=float(np.quantile(shuffled_stability(found.atoms, seed=found.seed), 0.95)),
+        stability_null=float(np.quantile(null, 0.95)),
         gain=gain,
         gain_null=gain_null,
         surplus=surplus,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from scipy.optimize import linear_sum_assignment
+from sklearn.metrics.pairwise import cosine_similarity
 
 from retinacodec.dictionaries import (
     DirectPursuit,
@@ -12,6 +15,7 @@ from retinacodec.dictionaries import (
     seed_stability,
     shuffled_stability,
 )
+from retinacodec.dictionary_scores import matched
 from retinacodec.metrics import explained_variance
 from retinacodec.row_splits import TimeBlocks
 
@@ -21,7 +25,7 @@ def test_held_out_r2_is_a_little_below_that_of_the_rows_fitted(planted):
     method = DirectPursuit(modes=8)
     found = method.fit(table.x, signs=table.signs, progress=False)
     fitted = explained_variance(table.x, found.reconstruct())
-    held = held_out_r2(method, table.x, signs=table.signs)
+    held = held_out_r2(method, table.x, signs=table.signs, split=TimeBlocks(gap=0))
     assert 0.8 < held < fitted < 1
     assert fitted - held < 0.02
 
@@ -50,6 +54,17 @@ def test_a_mode_without_a_match_has_no_stability(planted):
     found = DirectPursuit(modes=6).fit(table.x, signs=table.signs, progress=False)
     stability = seed_stability(DirectPursuit(modes=4), table.x, found, signs=table.signs, seeds=1)
     assert (stability == 0).sum() == 2
+
+
+def test_the_null_of_modes_without_a_sign_takes_a_mode_and_its_negative_as_the_same():
+    atoms = np.random.default_rng(0).standard_normal((6, 12))
+    same = shuffled_stability(atoms, signed=True)
+    turned = atoms * np.array([1, -1, 1, -1, -1, 1])[:, None]
+    assert same.mean() > shuffled_stability(atoms).mean() + 0.01
+    shuffled = np.random.default_rng(0).permuted(atoms, axis=0)
+    cosine = np.abs(cosine_similarity(atoms, shuffled))
+    assert same[0] == pytest.approx(cosine[linear_sum_assignment(-cosine)].mean())
+    assert matched(atoms, turned, signed=True).min() == pytest.approx(1)
 
 
 def test_only_a_method_that_chooses_its_size_gets_one():
