@@ -60,7 +60,7 @@ def mode_class_correlation(
         ``size`` (class), its images; ``null_samples`` (class), and ``q_least`` (class), the q
         that a single pair with the least p would have. ``silent`` (mode) is True for a
         mode that never varies: its correlations are NaN, which the paper counts as 0, and its
-        top class is empty.
+        top class is empty. A class of all or of no images has NaN correlations too.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def mode_class_correlation(
     """
     values = np.asarray(loading.transpose("image", "mode").values, dtype=np.float64)
     names, members = _members(labels)
-    _check(values, members, permuted)
+    _check(values, members, permuted, level)
     scores, silent = _standardised(values)
     pairs = int((~silent).sum()) * len(names)
     null = _Null.of(members, permuted, two_sided, seed, pairs / level)
@@ -98,8 +98,9 @@ def mode_class_correlation(
     found = discoveries(p, level, any_dependence=any_dependence)
     pair = ("mode", "class")
     filled = np.nan_to_num(r, nan=-np.inf)
-    top = np.where(silent, "", names.astype(str)[filled.argmax(axis=1)])
-    best = np.where(silent, np.nan, filled.max(axis=1))
+    unknown = np.isnan(r).all(axis=1)
+    top = np.where(unknown, "", names.astype(str)[filled.argmax(axis=1)])
+    best = np.where(unknown, np.nan, filled.max(axis=1))
     said = {"units": "1", "long_name": "Pearson correlation"}
     return xr.Dataset(
         {
@@ -210,8 +211,9 @@ def _members(labels: xr.DataArray | npt.ArrayLike) -> tuple[Array, Any]:
     return names, csr_array(values.T.astype(np.float64))
 
 
-def _check(values: Array, members: Any, permuted: int | None) -> None:
+def _check(values: Array, members: Any, permuted: int | None, level: float) -> None:
     problems = Problems()
+    problems.require(0 < level < 1, f"level: expected between 0 and 1, got {level}")
     problems.require(len(values) >= 2, f"expected at least 2 images, got {len(values)}")
     problems.require(
         members.shape[1] == len(values),

@@ -203,7 +203,7 @@ def combination_frames(
     order = np.argsort(-counts, kind="stable")[:most_sets]
     of_frame = small.astype(np.uint64) @ weights
     firing = rate.transpose("time", "cell").values > rate_floor
-    total = loading.transpose("time", "mode").values.sum(axis=1)
+    total = np.abs(loading.transpose("time", "mode").values).sum(axis=1)
     frame = np.full((len(order), firing.shape[1], most_frames), -1, dtype=np.int64)
     usable = np.zeros(frame.shape[:2], dtype=np.int64)
     for row, key in enumerate(keys[order]):

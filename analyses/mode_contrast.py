@@ -65,7 +65,8 @@ def contrast_modes(
         For each quantity: ``modes``, ``r2`` of samples held out with its interval, ``l0``,
         ``stability``, ``half_stability`` and ``stability_null`` as in `find_modes`;
         ``correlation`` (quantity, response), between a response and the mode that goes along with
-        it best, chosen on one half of the samples and scored on the other, mean of both ways; its
+        it best (or its negative, where loadings have signs), chosen on one half of the samples and
+        scored on the other, mean of both ways; its
         mean ``mean_correlation`` with ``correlation_low`` and ``correlation_high``; and
         ``difference``, that of the first quantity less that of this one, with ``difference_low``
         and ``difference_high`` (95 %, resampled together).
@@ -101,7 +102,7 @@ def contrast_modes(
     split = row_split(sample, gap, rows)
     halves = split.halves(rows)
     length = 1 if sample == "image" else block
-    series = [one.transpose(sample, "mode").values for one in loadings]
+    series = [_both_ways(one.transpose(sample, "mode").values) for one in loadings]
     single, together = zip(
         *(_cross_scored(values, answers, halves, length, draws, seed) for values in series),
         strict=True,
@@ -117,6 +118,11 @@ def _channels(node: xr.Dataset | xr.DataTree, quantity: str) -> int:
             "activations=True and gradients=True"
         )
     return int(node[quantity].sizes["channel"])
+
+
+def _both_ways(loading: Array) -> Array:
+    """Return loadings (sample, mode), and turned around where a mode and its negative are one."""
+    return np.concatenate([loading, -loading], axis=1) if (loading < 0).any() else loading
 
 
 def _cross_scored(

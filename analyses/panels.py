@@ -31,10 +31,10 @@ def active_modes(loading: xr.DataArray, *, share: float = _SHARE) -> xr.DataArra
     Parameters
     ----------
     loading : xarray.DataArray (time, mode)
-        Loadings, at least 0.
+        Loadings; of those that have signs the size counts.
     share : float, default 0.1
         A mode takes part where its loading exceeds this share of its own strong loadings (the
-        99th percentile of those above 0).
+        99th percentile of those that are not 0).
 
     Returns
     -------
@@ -48,11 +48,13 @@ def active_modes(loading: xr.DataArray, *, share: float = _SHARE) -> xr.DataArra
     [[False, False], [True, False], [False, False]]
     """
     values = loading.transpose("time", "mode").values.astype(np.float64)
-    return loading.transpose("time", "mode").copy(data=values > share * strong_loadings(values))
+    return loading.transpose("time", "mode").copy(
+        data=np.abs(values) > share * strong_loadings(values)
+    )
 
 
 def strong_loadings(loading: Array) -> Array:
-    """Return the 99th percentile of each mode's loadings above 0; infinity if there are none.
+    """Return the 99th percentile of the size of each mode's loadings other than 0, else infinity.
 
     Parameters
     ----------
@@ -64,7 +66,7 @@ def strong_loadings(loading: Array) -> Array:
     ndarray (mode,)
         Strong loading of each mode.
     """
-    columns = np.asarray(loading, dtype=np.float64).T
+    columns = np.abs(np.asarray(loading, dtype=np.float64)).T
     return np.array([np.percentile(v[v > 0], 99) if (v > 0).any() else np.inf for v in columns])
 
 

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from retinacodec.analyses import contrast_modes, draw_contrast, find_modes
-from retinacodec.dictionaries import DirectPursuit
+from retinacodec.dictionaries import PCA, DirectPursuit
 from retinacodec.errors import InputError
 
 ROWS, MODES, CHANNELS = 1600, 4, 6
@@ -106,3 +106,13 @@ def test_missing_quantities_and_times_are_named(setting):
     later = rate.assign_coords(time=rate["time"] + 1000)
     with pytest.raises(InputError, match="share no samples"):
         contrast_modes(node, later, quantities=("contribution",), **QUIET)
+
+
+def test_a_component_counts_with_its_negative_too(setting):
+    node, rate = setting
+    method = PCA(MODES)
+    settings = QUIET | {"dictionary": method}
+    one = contrast_modes(node, rate, quantities=("contribution",), **settings)
+    other = contrast_modes(node, -rate, quantities=("contribution",), **settings)
+    np.testing.assert_allclose(one["correlation"], other["correlation"], atol=1e-12)
+    assert (one["correlation"] > 0).all()

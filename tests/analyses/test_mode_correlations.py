@@ -261,3 +261,13 @@ def test_figures(images):
     draw_coverage(both, axis, most=12)
     np.testing.assert_array_equal(axis.lines[0].get_ydata(), both["contributions"]["coverage"][:12])
     plt.close(drawing)
+
+
+def test_one_class_has_no_best_mode_and_a_bad_level_is_refused():
+    loading = xr.DataArray(np.random.default_rng(0).random((20, 3)), dims=("image", "mode"))
+    table = mode_class_correlation(loading, np.zeros(20, int))
+    assert np.isnan(table["top_correlation"]).all()
+    assert table["top_class"].values.tolist() == ["", "", ""]
+    assert not table["silent"].any()
+    with pytest.raises(InputError, match="level: expected between 0 and 1, got 0"):
+        mode_class_correlation(loading, np.arange(20) % 2, level=0)

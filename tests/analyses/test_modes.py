@@ -265,3 +265,18 @@ def test_drawings_show_the_numbers(modes):
     np.testing.assert_array_equal(lines[1].get_ydata(), modes["loading"].sel(mode=3))
     assert [text.get_text() for text in axes[2].get_legend().get_texts()] == ["mode 1", "mode 3"]
     plt.close(figure)
+
+
+def test_drawings_of_named_images_count_them(planted):
+    _, axes = plt.subplots(1, 2)
+    node = planted[0].rename(time="image").isel(image=slice(200))
+    node = node.assign_coords(image=[f"photo {k}" for k in range(200)])
+    found = find_modes(
+        node, dictionary=PCA(3), stability_seeds=0, halves=False, gap=0, progress=False
+    )
+    draw_modes_raster(found, axes[0])
+    assert axes[0].images[-1].get_extent() == [-0.5, 199.5, 2.5, -0.5]
+    draw_mode_loadings(found, axes[1])
+    assert axes[0].get_xlabel() == axes[1].get_xlabel() == "Image"
+    np.testing.assert_allclose(axes[1].lines[0].get_ydata(), found["loading"].sel(mode=0))
+    plt.close()

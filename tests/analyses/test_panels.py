@@ -122,3 +122,12 @@ def test_large_combinations_are_left_out() -> None:
     rate, loading = combination_data()
     chosen = choose_combinations(rate, loading, cells=1, count=3, most_modes=2)
     assert chosen["label"].values.tolist() == [["20", "10+20", "", ""]]
+
+
+def test_loadings_with_signs_count_by_their_size():
+    values = np.random.default_rng(0).standard_normal((200, 3))
+    loading = xr.DataArray(values, dims=("time", "mode"))
+    active = active_modes(loading, share=0.5)
+    np.testing.assert_array_equal(active, active_modes(-loading, share=0.5))
+    np.testing.assert_array_equal(active, active_modes(abs(loading), share=0.5))
+    assert active.values[values < 0].any()
