@@ -81,7 +81,8 @@ def choose_modes(
     Raises
     ------
     InputError
-        If the sizes do not rise from 1, or the method has no number of modes to set.
+        If the sizes are no whole numbers that rise from 1, there is no seed, or the method has no
+        number of modes to set.
 
     Notes
     -----
@@ -97,8 +98,11 @@ def choose_modes(
        error.
     """
     tried = np.asarray(sizes)
-    if tried.ndim != 1 or not tried.size or tried[0] < 1 or (np.diff(tried) <= 0).any():
-        raise InputError(f"sizes: expected rising numbers of modes from 1, got {list(sizes)}")
+    whole = tried.ndim == 1 and tried.size > 0 and tried.dtype.kind in "iu"
+    if not whole or tried[0] < 1 or (np.diff(tried) <= 0).any():
+        raise InputError(f"sizes: expected rising whole numbers from 1, got {list(sizes)}")
+    if seeds < 1:
+        raise InputError(f"seeds: expected at least 1 fit of each size, got {seeds}")
     values, rows = mode_rows(node, quantity=quantity, target=target, inputs=inputs)
     split = row_split(str(values.dims[0]), gap, len(rows))
     base = DirectPursuit(split=split) if dictionary is None else dictionary

@@ -41,6 +41,11 @@ def active_modes(loading: xr.DataArray, *, share: float = _SHARE) -> xr.DataArra
     xarray.DataArray (time, mode)
         True where a mode takes part; never for a mode that is always 0.
 
+    Raises
+    ------
+    InputError
+        If a loading is NaN.
+
     Examples
     --------
     >>> loading = xr.DataArray([[0.0, 0.0], [1.0, 0.0], [0.05, 0.0]], dims=("time", "mode"))
@@ -48,6 +53,9 @@ def active_modes(loading: xr.DataArray, *, share: float = _SHARE) -> xr.DataArra
     [[False, False], [True, False], [False, False]]
     """
     values = loading.transpose("time", "mode").values.astype(np.float64)
+    unknown = int(np.isnan(values).any(axis=1).sum())
+    if unknown:
+        raise InputError(f"loading: {unknown} times have NaN loadings; leave these times out")
     return loading.transpose("time", "mode").copy(
         data=np.abs(values) > share * strong_loadings(values)
     )

@@ -72,7 +72,12 @@ def test_images_are_held_out_at_random_and_drawn():
 
 
 def test_what_cannot_be_chosen_is_refused():
-    with pytest.raises(InputError, match="rising numbers"):
+    for sizes in ([1.5, 2.0], [], [0, 1]):
+        with pytest.raises(InputError, match="rising whole numbers"):
+            choose_modes(_node(rows=60), sizes, progress=False)
+    with pytest.raises(InputError, match="at least 1 fit of each size, got 0"):
+        choose_modes(_node(rows=60), [1, 2], seeds=0, progress=False)
+    with pytest.raises(InputError, match="rising whole numbers"):
         choose_modes(_node(), [4, 2])
     with pytest.raises(InputError, match="has no number of modes"):
         choose_modes(_node(), [2, 4], dictionary=PaperSAE())

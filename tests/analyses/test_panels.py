@@ -131,3 +131,6 @@ def test_loadings_with_signs_count_by_their_size():
     np.testing.assert_array_equal(active, active_modes(-loading, share=0.5))
     np.testing.assert_array_equal(active, active_modes(abs(loading), share=0.5))
     assert active.values[values < 0].any()
+    values[7, 1] = np.nan
+    with pytest.raises(InputError, match="1 times have NaN loadings"):
+        active_modes(loading)
