@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
-from retinacodec.dictionaries import METHODS, Decomposition
+from retinacodec.dictionaries import METHODS, Decomposition, RandomRows, TimeBlocks
 from retinacodec.errors import InputError
 from retinacodec.gradient_rules import ActivationGradient, SmoothGradient
 from retinacodec.rules import IntegratedGradients, Rule, Secant
@@ -50,7 +52,9 @@ DECOMPOSITIONS: dict[str, str] = {
 _OWN_SIZE = ("paper-sae", "mended-sae")
 
 
-def decomposition(name: str, modes: int | None) -> Decomposition:
+def decomposition(
+    name: str, modes: int | None, *, gap: int = 40, images: bool = False
+) -> Decomposition:
     """Return a decomposition by its name.
 
     Parameters
@@ -60,6 +64,12 @@ def decomposition(name: str, modes: int | None) -> Decomposition:
     modes : int or None
         Number of modes; the pursuit chooses it if left out, and the paper's autoencoder has ten
         atoms for each feature.
+    gap : int, default 40
+        Times left out beside those that a method holds out by itself; at least the history of
+        the model.
+    images : bool, default False
+        Rows are images, of which a method holds some out at random: neighbours in a folder are
+        often of one class, so that a stretch of them is no sample.
 
     Returns
     -------
@@ -75,5 +85,9 @@ def decomposition(name: str, modes: int | None) -> Decomposition:
         raise InputError(f"modes: {name} needs a number of modes; give one, or take pursuit")
     if modes is not None and name in _OWN_SIZE:
         raise InputError(f"modes: {name} has ten atoms for each feature; leave the number out")
-    made: Decomposition = METHODS[DECOMPOSITIONS[name]](modes)  # type: ignore[arg-type]
-    return made
+    made: Any = METHODS[DECOMPOSITIONS[name]](modes)  # type: ignore[arg-type]
+    if hasattr(made, "split"):
+        every = made.split.every
+        split = RandomRows(every) if images else TimeBlocks(gap, every=every)
+        made = dataclasses.replace(made, split=split)
+    return made  # type: ignore[no-any-return]

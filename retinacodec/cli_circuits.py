@@ -95,7 +95,9 @@ def modes(
     if layer not in tree.children:
         raise InputError(f"layer: no {layer!r} in {parts}; there are {', '.join(tree.children)}")
     asked: dict[str, Any] = {"quantity": quantity, "target": target, "seed": seed}
-    found = find_modes(tree[layer], dictionary=choices.decomposition(method, count), **asked)
+    images = "image" in tree[layer].dims
+    dictionary = choices.decomposition(method, count, images=images)
+    found = find_modes(tree[layer], dictionary=dictionary, **asked)
     write_result(found, out, overwrite)
     print(found.attrs["report"])
 

@@ -89,3 +89,15 @@ def test_every_decomposition_that_can_be_named_can_be_made():
         decomposition("ica", None)
     with pytest.raises(InputError, match="paper-sae has ten atoms"):
         decomposition("paper-sae", 4)
+
+
+def test_named_decompositions_hold_out_images_at_random_and_times_with_the_gap():
+    from retinacodec.choices import decomposition
+    from retinacodec.row_splits import RandomRows, TimeBlocks
+
+    assert decomposition("pursuit", None).split == TimeBlocks()
+    assert decomposition("pursuit", None, gap=90).split == TimeBlocks(gap=90)
+    assert decomposition("topk-sae", 4, gap=90).split == TimeBlocks(gap=90, every=10)
+    assert decomposition("topk-sae", 4, images=True).split == RandomRows(every=10)
+    assert decomposition("pursuit", None, images=True).split == RandomRows()
+    assert not hasattr(decomposition("pca", 4, images=True), "split")
