@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -12,12 +10,18 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from retinacodec.atomic import check_free, replacing
+from retinacodec.card_files import CardFormat, both_files, read_both, write_both
 from retinacodec.errors import InputError, Problems
 
 __all__ = ["available", "load_model", "pretrained", "save_model"]
 
-_FORMAT = 1
+_FORMAT = CardFormat(
+    noun="model",
+    arrays="weights",
+    card="record",
+    writer="save_model",
+    keys={"class": str, "config": dict},
+)
 _SHIPPED = Path(__file__).parent
 
 
@@ -100,22 +104,14 @@ def save_model(
     ):
         _check_finite(problems, model.state_dict())
     problems.raise_as("save_model")
-    weights, card = _files(path)
-    for file in (weights, card):
-        check_free(file, overwrite)
+    _refuse_pickle(path)
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    with replacing(weights, overwrite=overwrite) as temporary:
-        temporary.write_bytes(save(state))
     record = {
-        "format": _FORMAT,
         "class": kind,
         "config": cast(Any, model).config(),
-        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "about": dict(about or {}),
     }
-    with replacing(card, overwrite=overwrite) as temporary:
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    return weights
+    return write_both(_FORMAT, path, save(state), record, overwrite=overwrite)
 
 
 def load_model(path: str | Path) -> nn.Module:
@@ -137,9 +133,11 @@ def load_model(path: str | Path) -> nn.Module:
         If a file is missing, is a pickle, was changed or cut short, or does not fit the model:
         every missing, unknown or misshapen weight is named.
     """
-    weights, card = _files(path)
-    record = _read_card(card)
-    state = _read_weights(weights, record["sha256"])
+    from safetensors.torch import load
+
+    _refuse_pickle(path)
+    weights, card = both_files(path)
+    state, record = read_both(_FORMAT, path, load)
     model = _rebuild(card, record)
     problems = Problems()
     wanted = model.state_dict()
@@ -169,59 +167,14 @@ def _models() -> dict[str, type[nn.Module]]:
     }
 
 
-def _files(path: str | Path) -> tuple[Path, Path]:
-    """Return the files of weights and record; refuse the suffixes of pickles."""
+def _refuse_pickle(path: str | Path) -> None:
+    """Raise `InputError` where a path has the suffix of a pickle."""
     file = Path(path)
     if file.suffix.lower() in (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".th"):
         raise InputError(
             f"{file}: pickled weights can run code and are not opened; load them with "
             "torch.load(..., weights_only=True) into a model and use save_model"
         )
-    if file.suffix in (".safetensors", ".json"):
-        file = file.with_suffix("")
-    return file.with_name(f"{file.name}.safetensors"), file.with_name(f"{file.name}.json")
-
-
-def _read_card(card: Path) -> dict[str, Any]:
-    """Read and check the JSON record."""
-    try:
-        record = json.loads(card.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{card}: no such file; save_model writes it beside the weights"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{card}: is not a JSON record of a model: {error}") from error
-    problems = Problems()
-    if problems.require(isinstance(record, dict), "expected a JSON object"):
-        kinds = {"format": int, "class": str, "config": dict, "sha256": str}
-        for key, kind in kinds.items():
-            fits = isinstance(record.get(key), kind)
-            problems.require(fits, f"{key}: expected {kind.__name__}, got {record.get(key)!r}")
-        newer = isinstance(record.get("format"), int) and record["format"] > _FORMAT
-        problems.require(not newer, "was written by a newer version of the package; update it")
-    problems.raise_as(str(card))
-    return dict(record)
-
-
-def _read_weights(weights: Path, sha256: str) -> dict[str, Tensor]:
-    """Read the tensors after comparing the file with its recorded hash."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    try:
-        data = weights.read_bytes()
-    except OSError as error:
-        raise InputError(f"{weights}: the weights cannot be read: {error.strerror}") from error
-    try:
-        state: dict[str, Tensor] = load(data)
-    except (SafetensorError, ValueError) as error:
-        raise InputError(f"{weights}: is not a whole safetensors file: {error}") from error
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise InputError(
-            f"{weights}: is not the file that its JSON record was written for; copy both again"
-        )
-    return state
 
 
 def _rebuild(card: Path, record: dict[str, Any]) -> nn.Module:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from retinacodec import dictionary_files
 from retinacodec.atoms import Dictionary
 from retinacodec.components import PCA
 from retinacodec.dictionary_files import open_dictionary, save_dictionary
@@ -75,7 +75,7 @@ def test_nothing_is_left_half_written(found, tmp_path, monkeypatch):
     def fail(*args, **options):
         raise OSError("disk full")
 
-    monkeypatch.setattr(dictionary_files.json, "dumps", fail)
+    monkeypatch.setattr(Path, "write_text", fail)
     with pytest.raises(OSError, match="disk full"):
         save_dictionary(found, tmp_path / "modes")
     assert not list(tmp_path.iterdir())
