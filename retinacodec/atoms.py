@@ -40,7 +40,31 @@ class Decomposition(Protocol):
         seed: int = 0,
         progress: bool = True,
     ) -> Dictionary:
-        """Return the dictionary of these rows."""
+        """Return the atoms found in a table, and its loadings on them.
+
+        Parameters
+        ----------
+        x : array_like (sample, feature)
+            Rows, real and finite; in time order for a method that holds rows out by time.
+        signs : array_like (feature,) of int, optional
+            Sign of each feature in every atom: -1, 1, or 0 for any. If left out, a feature that
+            never changes its sign in `x` keeps it, and any other is free.
+        seed : int, default 0
+            Seed of whatever is random: starts, weights and batches.
+        progress : bool, default True
+            Show how far the fit has come, or log what is about to be done.
+
+        Returns
+        -------
+        Dictionary
+            Atoms that any row uses, by falling summed size of their loadings. Its log says how
+            they were found.
+
+        Raises
+        ------
+        InputError
+            If the table is not finite, does not vary or has too few rows, or the signs do not fit.
+        """
         ...
 
 

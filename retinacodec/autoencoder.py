@@ -13,7 +13,7 @@ from torch import Tensor
 from retinacodec.atoms import Dictionary, Table, by_use, prepare
 from retinacodec.autoencoder_training import (
     Course,
-    check_positive,
+    check_training,
     split_rows,
     train,
     warn_all_dead,
@@ -128,12 +128,10 @@ class PaperSAE:
     split: RowSplit = field(default_factory=lambda: TimeBlocks(every=10))
 
     def __post_init__(self) -> None:
-        counts = ("ratio", "hidden", "epochs", "batch", "evaluate_every", "decay_every")
-        problems = check_positive(self, *counts)
+        problems = check_training(self, "ratio", "hidden", "decay_every")
         for name in ("threshold", "dropout"):
             value = getattr(self, name)
             problems.require(0 <= value < 1, f"{name} must lie from 0 to below 1, got {value}")
-        problems.require(self.learning_rate > 0, f"learning_rate must be > 0: {self.learning_rate}")
         problems.raise_as("PaperSAE")
 
     def fit(
@@ -148,14 +146,8 @@ class PaperSAE:
 
         Parameters
         ----------
-        x : array_like (sample, feature)
-            Rows, in time order.
-        signs : array_like (feature,) of int, optional
-            Sign of each feature in every atom; used if ``constrained``.
-        seed : int, default 0
-            Seed of weights, batches and dropout.
-        progress : bool, default True
-            Show how far the training has come.
+        x, signs, seed, progress
+            As in `Decomposition.fit`, rows in time order; signs are used if ``constrained``.
 
         Returns
         -------

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from retinacodec.errors import InputError, Problems
+from retinacodec.fitting import count_problems
 from retinacodec.metrics import explained_variance
 from retinacodec.progress import track
 from retinacodec.recordings import Split
 from retinacodec.row_splits import RowSplit
 
-__all__ = ["Course", "Learner", "check_positive", "split_rows", "train", "warn_all_dead"]
+__all__ = ["Course", "Learner", "check_training", "split_rows", "train", "warn_all_dead"]
 
 _log = logging.getLogger(__name__)
 _CHUNK_ROWS = 2**13
@@ -187,12 +188,12 @@ def warn_all_dead(alive: Array, tried: int, remedy: str) -> None:
         _log.warning("all %d atoms are dead; %s", tried, remedy)
 
 
-def check_positive(method: object, *names: str) -> Problems:
-    """Return the settings of a method that are given and below 1, as problems."""
-    problems = Problems()
-    for name in names:
-        value = getattr(method, name)
-        problems.require(value is None or value >= 1, f"{name} must be at least 1, got {value}")
+def check_training(method: Any, *counts: str) -> Problems:
+    """Return what is wrong with the settings of a training and with further counts."""
+    problems = count_problems(method, *counts, "epochs", "batch", "evaluate_every")
+    rate, auxiliary = method.learning_rate, getattr(method, "auxiliary", 0)
+    problems.require(rate > 0, f"learning_rate must be > 0: {rate}")
+    problems.require(auxiliary >= 0, f"auxiliary must be at least 0: {auxiliary}")
     return problems
 
 

@@ -150,14 +150,9 @@ class KMeans:
 
         Parameters
         ----------
-        x : array_like (sample, feature)
-            Rows.
-        signs : array_like (feature,) of int, optional
-            Checked, but of no effect: means of rows have the signs of the rows.
-        seed : int, default 0
-            Seed of the starts.
-        progress : bool, default True
-            Show how far the starts have come.
+        x, signs, seed, progress
+            As in `Decomposition.fit`; signs are checked, but of no effect: means of rows have
+            the signs of the rows.
 
         Returns
         -------

@@ -101,14 +101,9 @@ class PCA:
 
         Parameters
         ----------
-        x : array_like (sample, feature)
-            Rows.
-        signs : array_like (feature,) of int, optional
-            Checked, but of no effect.
-        seed : int, default 0
-            Seed of the randomised solver that scikit-learn takes for large tables.
-        progress : bool, default True
-            Log what is done.
+        x, signs, seed, progress
+            As in `Decomposition.fit`; signs are checked, but of no effect, and the seed is that
+            of the randomised solver that scikit-learn takes for large tables.
 
         Returns
         -------
@@ -188,14 +183,9 @@ class ICA:
 
         Parameters
         ----------
-        x : array_like (sample, feature)
-            Rows.
-        signs : array_like (feature,) of int, optional
-            Checked, but of no effect.
-        seed : int, default 0
-            Seed of the first rotation.
-        progress : bool, default True
-            Log what is done.
+        x, signs, seed, progress
+            As in `Decomposition.fit`; signs are checked, but of no effect, and the seed is that
+            of the first rotation.
 
         Returns
         -------

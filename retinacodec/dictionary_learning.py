@@ -84,15 +84,8 @@ class DictionaryLearning:
 
         Parameters
         ----------
-        x : array_like (sample, feature)
-            Rows.
-        signs : array_like (feature,) of int, optional
-            Sign of each feature in every atom: -1, 1, or 0 for any; read from the rows if left
-            out.
-        seed : int, default 0
-            Seed of the batches and of new atoms.
-        progress : bool, default True
-            Log what is about to be done.
+        x, signs, seed, progress
+            As in `Decomposition.fit`; the seed is that of the batches and of new atoms.
 
         Returns
         -------

@@ -80,14 +80,9 @@ class NMF:
 
         Parameters
         ----------
-        x : array_like (sample, feature)
-            Rows; no feature may have values of both signs.
-        signs : array_like (feature,) of int, optional
-            Sign of each feature, -1 or 1; read from the rows where it is 0 or left out.
-        seed : int, default 0
-            Seed of the starts.
-        progress : bool, default True
-            Show how far the starts have come.
+        x, signs, seed, progress
+            As in `Decomposition.fit`; no feature may have values of both signs, and a sign
+            that is 0 is read from the rows.
 
         Returns
         -------

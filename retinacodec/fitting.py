@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from retinacodec.errors import Problems
 
-__all__ = ["check_counts", "contained", "local_state", "unit_atoms"]
+__all__ = ["check_counts", "contained", "count_problems", "local_state", "unit_atoms"]
 
 Array = npt.NDArray[Any]
 _ONE_AT_A_TIME = threading.Lock()
@@ -21,11 +21,16 @@ _ONE_AT_A_TIME = threading.Lock()
 
 def check_counts(method: Any, *names: str) -> None:
     """Raise one `InputError` that names every setting that is below 1."""
+    count_problems(method, *names).raise_as(type(method).__name__)
+
+
+def count_problems(method: Any, *names: str) -> Problems:
+    """Return the settings of a method that are given and below 1, as problems."""
     problems = Problems()
     for name in names:
         value = getattr(method, name)
         problems.require(value is None or value >= 1, f"{name} must be at least 1, got {value}")
-    problems.raise_as(type(method).__name__)
+    return problems
 
 
 def local_state(seed: int, start: int = 0) -> np.random.RandomState:

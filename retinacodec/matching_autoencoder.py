@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from retinacodec.atoms import Dictionary, Table, by_use, prepare
 from retinacodec.autoencoder_training import (
     Course,
-    check_positive,
+    check_training,
     split_rows,
     train,
     warn_all_dead,
@@ -34,35 +34,22 @@ class MatchingPursuitSAE:
 
     Parameters
     ----------
-    modes : int, optional
-        Number of atoms; `ratio` for each feature if left out.
+    modes, ratio, evaluate_every, constrained, centred, scaling, split
+        As in `TopKSAE`.
     active : int, default 8
         Steps of the pursuit: most modes active in a row.
     gain : float, default 0.04
         A step is taken only if its loading is at least this share of the root mean square norm
         of the scaled rows, so that a row has as many modes as it needs; 0 takes every step.
-    ratio : int, default 3
-        Atoms for each feature, where `modes` is left out.
     start_active : int, optional
         Steps of the pursuit at the start of the training, from where the number falls to `active`
         over the first half; twice `active` if left out.
     auxiliary : float, default 1/32
         Weight of what dead atoms are pulled by: the mean product with what is left of the rows.
     learning_rate : float, default 1e-2
-        Learning rate of Adam at the start; it falls to 0 on a straight line.
+        As in `TopKSAE`.
     epochs, batch : int, default 60 and 128
-        Passes over the rows and rows in a step; an incomplete last batch is dropped.
-    evaluate_every : int, default 5
-        Epochs between evaluations on held-out rows, the best of which is kept.
-    constrained : bool, default True
-        Give the atoms the signs of the features, from 60 % of the epochs on.
-    centred : bool, default False
-        Learn a centre, which is taken from a row before it is coded and added to what the atoms
-        make; by default nothing but modes makes a row.
-    scaling : Scaling, default OneScale()
-        What rows are divided by.
-    split : RowSplit, default TimeBlocks(every=10)
-        Which rows are fitted, select the state and score it; ``RandomRows()`` for images.
+        As in `TopKSAE`.
 
     Notes
     -----
@@ -106,10 +93,7 @@ class MatchingPursuitSAE:
     split: RowSplit = field(default_factory=lambda: TimeBlocks(every=10))
 
     def __post_init__(self) -> None:
-        counts = ("modes", "active", "ratio", "start_active", "epochs", "batch", "evaluate_every")
-        problems = check_positive(self, *counts)
-        problems.require(self.learning_rate > 0, f"learning_rate must be > 0: {self.learning_rate}")
-        problems.require(self.auxiliary >= 0, f"auxiliary must be at least 0: {self.auxiliary}")
+        problems = check_training(self, "modes", "active", "ratio", "start_active")
         problems.require(0 <= self.gain < 1, f"gain must lie from 0 to below 1, got {self.gain}")
         problems.raise_as("MatchingPursuitSAE")
 
@@ -125,15 +109,8 @@ class MatchingPursuitSAE:
 
         Parameters
         ----------
-        x : array_like (sample, feature)
-            Rows, in time order.
-        signs : array_like (feature,) of int, optional
-            Sign of each feature in every atom; if left out, a feature that never changes its
-            sign in `x` keeps it. Used if ``constrained``.
-        seed : int, default 0
-            Seed of the start and of batches.
-        progress : bool, default True
-            Show how far the training has come.
+        x, signs, seed, progress
+            As in `Decomposition.fit`, rows in time order; signs are used if ``constrained``.
 
         Returns
         -------

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from retinacodec.atom_search import lasso_loss, polish, prune, repair, search_atoms
 from retinacodec.atoms import Dictionary, Table, prepare
 from retinacodec.coding import strict_loadings
-from retinacodec.errors import Problems
+from retinacodec.fitting import count_problems
 from retinacodec.metrics import explained_variance
 from retinacodec.progress import track
 from retinacodec.row_splits import RowSplit, TimeBlocks
@@ -135,10 +135,7 @@ class DirectPursuit:
     split: RowSplit = field(default_factory=TimeBlocks)
 
     def __post_init__(self) -> None:
-        problems = Problems()
-        for name in ("modes", "active", "sweeps", "consensus_seeds"):
-            value = getattr(self, name)
-            problems.require(value is None or value >= 1, f"{name} must be at least 1, got {value}")
+        problems = count_problems(self, "modes", "active", "sweeps", "consensus_seeds")
         problems.require(0 < self.gain < 1, f"gain must lie between 0 and 1, got {self.gain}")
         problems.require(self.worth >= 0, f"worth must be at least 0, got {self.worth}")
         problems.raise_as("DirectPursuit")
@@ -155,15 +152,8 @@ class DirectPursuit:
 
         Parameters
         ----------
-        x : array_like (sample, feature)
-            Rows, in time order.
-        signs : array_like (feature,) of int, optional
-            Sign of each feature in every atom: -1, 1, or 0 for any. If left out, a feature that
-            never changes its sign in `x` keeps it.
-        seed : int, default 0
-            Seed of the starts.
-        progress : bool, default True
-            Show how far the search has come.
+        x, signs, seed, progress
+            As in `Decomposition.fit`, rows in time order.
 
         Returns
         -------

@@ -107,15 +107,8 @@ class SemiNMF:
 
         Parameters
         ----------
-        x : array_like (sample, feature)
-            Rows.
-        signs : array_like (feature,) of int, optional
-            Sign of each feature in every atom: -1, 1, or 0 for any; used if ``constrained``, and
-            read from the rows if left out.
-        seed : int, default 0
-            Seed of the starts.
-        progress : bool, default True
-            Show how far the starts have come.
+        x, signs, seed, progress
+            As in `Decomposition.fit`; signs are used if ``constrained``.
 
         Returns
         -------

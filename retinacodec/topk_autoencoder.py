@@ -9,11 +9,11 @@ import numpy.typing as npt
 import torch
 
 from retinacodec.atoms import Dictionary, Table, prepare
-from retinacodec.autoencoder_training import Course, check_positive, split_rows, train
+from retinacodec.autoencoder_training import Course, check_training, split_rows, train
 from retinacodec.errors import InputError
 from retinacodec.row_splits import RowSplit, TimeBlocks
 from retinacodec.scaling import OneScale, Scaling
-from retinacodec.topk_training import TopKLearner, TopKNetwork, TopKPlan, alive_part
+from retinacodec.topk_training import TopKLearner, TopKNetwork, TopKPlan, alive_dictionary
 from retinacodec.unit_atoms import random_atoms
 
 __all__ = ["TopKSAE", "refuse_centre"]
@@ -91,11 +91,7 @@ class TopKSAE:
     split: RowSplit = field(default_factory=lambda: TimeBlocks(every=10))
 
     def __post_init__(self) -> None:
-        counts = ("modes", "active", "ratio", "start_active", "epochs", "batch", "evaluate_every")
-        problems = check_positive(self, *counts)
-        problems.require(self.learning_rate > 0, f"learning_rate must be > 0: {self.learning_rate}")
-        problems.require(self.auxiliary >= 0, f"auxiliary must be at least 0: {self.auxiliary}")
-        problems.raise_as("TopKSAE")
+        check_training(self, "modes", "active", "ratio", "start_active").raise_as("TopKSAE")
 
     def fit(
         self,
@@ -109,15 +105,8 @@ class TopKSAE:
 
         Parameters
         ----------
-        x : array_like (sample, feature)
-            Rows, in time order.
-        signs : array_like (feature,) of int, optional
-            Sign of each feature in every atom; if left out, a feature that never changes its
-            sign in `x` keeps it. Used if ``constrained``.
-        seed : int, default 0
-            Seed of weights and batches.
-        progress : bool, default True
-            Show how far the training has come.
+        x, signs, seed, progress
+            As in `Decomposition.fit`, rows in time order; signs are used if ``constrained``.
 
         Returns
         -------
@@ -139,19 +128,7 @@ class TopKSAE:
         learner = self._learner(table, generator, steps=len(split.train) // self.batch)
         course = Course(self.epochs, self.batch, self.evaluate_every)
         log = train(learner, learner.x, split, course, generator, progress=progress)
-        coder, atoms, loadings = alive_part(learner, table.x, table.weight)
-        return Dictionary(
-            atoms=atoms,
-            loadings=loadings,
-            scale=table.scale,
-            method=repr(self),
-            seed=seed,
-            coder=coder,
-            agreement=np.full(len(atoms), np.nan),
-            tried=len(learner.network.atoms),
-            log=log,
-            centre=learner.centre(),
-        )
+        return alive_dictionary(self, learner, table.weight, scale=table.scale, seed=seed, log=log)
 
     def _learner(self, table: Table, generator: torch.Generator, *, steps: int) -> TopKLearner:
         """Return the network at its tied start, and its training."""
@@ -160,14 +137,7 @@ class TopKSAE:
         atoms = random_atoms(self.modes or self.ratio * features, features, generator)
         centre = x.mean(dim=0) if self.centred else None
         signs = torch.from_numpy(table.signs.astype(np.float32)) * self.constrained
-        plan = TopKPlan(
-            active=self.active,
-            start_active=max(self.active, self.start_active or 4 * self.active),
-            auxiliary=self.auxiliary,
-            learning_rate=self.learning_rate,
-            epochs=self.epochs,
-            steps=steps,
-        )
+        plan = TopKPlan.of(self, steps)
         network = TopKNetwork(atoms.clone(), atoms, centre)
         return TopKLearner(network, x, x, torch.ones(len(x), 1), signs, plan, tied=True)
 

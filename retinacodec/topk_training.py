@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from retinacodec.atoms import Array, by_use
+from retinacodec.atoms import Array, Dictionary, by_use
 from retinacodec.autoencoder_training import warn_all_dead
+from retinacodec.scaling import Scale
 from retinacodec.sparse_coders import TopKCoder
 from retinacodec.unit_atoms import hold_norm, narrowed, settle_atoms, signed_unit, top_codes
 
-__all__ = ["TopKLearner", "TopKNetwork", "TopKPlan", "alive_part"]
+__all__ = ["TopKLearner", "TopKNetwork", "TopKPlan", "alive_dictionary"]
 
 _FREE = 0.6
 
@@ -41,6 +45,18 @@ class TopKPlan:
     learning_rate: float
     epochs: int
     steps: int
+
+    @classmethod
+    def of(cls, method: Any, steps: int) -> TopKPlan:
+        """Return the numbers of a method; by default it starts with four times as many codes."""
+        return cls(
+            active=method.active,
+            start_active=max(method.active, method.start_active or 4 * method.active),
+            auxiliary=method.auxiliary,
+            learning_rate=method.learning_rate,
+            epochs=method.epochs,
+            steps=steps,
+        )
 
 
 class TopKNetwork(nn.Module):
@@ -163,37 +179,53 @@ class TopKLearner:
         return estimate if centre is None else estimate + centre
 
 
-def alive_part(
-    learner: TopKLearner, inputs: Array, weight: Array
-) -> tuple[TopKCoder, Array, Array]:
-    """Return coder, atoms and loadings of the modes that any row uses.
+def alive_dictionary(
+    method: object,
+    learner: TopKLearner,
+    weight: Array,
+    *,
+    scale: Scale,
+    seed: int,
+    log: Mapping[str, Array],
+    reads: Scale | None = None,
+) -> Dictionary:
+    """Return the dictionary of the modes that any row uses, by falling summed loading.
 
     Parameters
     ----------
+    method : object
+        What found them.
     learner : TopKLearner
         The trained network.
-    inputs : ndarray (sample, input feature)
-        What codes are read from, scaled.
     weight : ndarray (sample, 1)
         What codes are multiplied with to be loadings.
+    scale, seed, log, reads
+        As in `Dictionary`.
 
     Returns
     -------
-    coder : TopKCoder
-        Codes by the alive modes.
-    atoms : ndarray (mode, feature)
-        Their atoms, by falling summed loading.
-    loadings : ndarray (sample, mode)
-        Their loadings.
+    Dictionary
+        Their atoms and loadings, a coder of these modes only, and the centre if there is one.
 
     Notes
     -----
     A mode that no row uses is never among the largest above 0, so the others are coded alike
     without it.
     """
-    coder = learner.coder()
+    coder, inputs = learner.coder(), learner.inputs.numpy()
     alive = by_use(weight * coder(inputs))
     warn_all_dead(alive, len(coder.reading), "use a smaller learning_rate or more epochs")
     coder = replace(coder, reading=coder.reading[alive].copy(), bias=coder.bias[alive].copy())
-    atoms = learner.atoms().detach().numpy()[alive]
-    return coder, atoms, weight * coder(inputs)
+    return Dictionary(
+        atoms=learner.atoms().detach().numpy()[alive],
+        loadings=weight * coder(inputs),
+        scale=scale,
+        method=repr(method),
+        seed=seed,
+        coder=coder,
+        agreement=np.full(len(alive), np.nan),
+        tried=len(learner.network.atoms),
+        log=log,
+        centre=learner.centre(),
+        reads=reads,
+    )

@@ -9,11 +9,11 @@ import numpy.typing as npt
 import torch
 
 from retinacodec.atoms import Array, Dictionary, checked_rows, prepare
-from retinacodec.autoencoder_training import Course, check_positive, split_rows, train
+from retinacodec.autoencoder_training import Course, check_training, split_rows, train
 from retinacodec.errors import InputError
 from retinacodec.row_splits import RowSplit, TimeBlocks
 from retinacodec.scaling import OneScale, Scale, Scaling
-from retinacodec.topk_training import TopKLearner, TopKNetwork, TopKPlan, alive_part
+from retinacodec.topk_training import TopKLearner, TopKNetwork, TopKPlan, alive_dictionary
 from retinacodec.unit_atoms import random_atoms
 
 __all__ = ["Transcoder"]
@@ -27,27 +27,14 @@ class Transcoder:
     ----------
     modes : int
         Number of modes.
-    active : int, default 5
-        Most modes active in a row.
-    start_active : int, optional
-        Most modes active at the start of the training, from where the number falls to `active`
-        over the first half; four times `active` if left out.
-    auxiliary : float, default 1/32
-        Weight of the error that dead modes leave of what the others left.
+    active, start_active, auxiliary, epochs, batch, evaluate_every, constrained, split
+        As in `TopKSAE`.
     learning_rate : float, default 4e-2
-        Learning rate of Adam at the start; it falls to 0 on a straight line.
-    epochs, batch : int, default 100 and 128
-        Passes over the rows and rows in a step; an incomplete last batch is dropped.
-    evaluate_every : int, default 5
-        Epochs between evaluations on held-out rows, the best of which is kept.
-    constrained : bool, default True
-        Give the atoms the signs of the features, from 60 % of the epochs on.
+        As in `TopKSAE`.
     centred : bool, default False
         Learn a centre, what is written where no mode is active.
     scaling : Scaling, default OneScale()
         What rows of inputs are divided by; what is written has one scale.
-    split : RowSplit, default TimeBlocks(every=10)
-        Which rows are fitted, select the state and score it; ``RandomRows()`` for images.
 
     Notes
     -----
@@ -77,11 +64,7 @@ class Transcoder:
     split: RowSplit = field(default_factory=lambda: TimeBlocks(every=10))
 
     def __post_init__(self) -> None:
-        counts = ("modes", "active", "start_active", "epochs", "batch", "evaluate_every")
-        problems = check_positive(self, *counts)
-        problems.require(self.learning_rate > 0, f"learning_rate must be > 0: {self.learning_rate}")
-        problems.require(self.auxiliary >= 0, f"auxiliary must be at least 0: {self.auxiliary}")
-        problems.raise_as("Transcoder")
+        check_training(self, "modes", "active", "start_active").raise_as("Transcoder")
 
     def fit(
         self,
@@ -100,13 +83,8 @@ class Transcoder:
             What is written, such as the contributions of a layer; rows in time order.
         inputs : array_like (sample, input feature)
             What is read, such as the activations of the layer before, row by row.
-        signs : array_like (feature,) of int, optional
-            Sign of each feature of `x` in every atom; if left out, a feature that never changes
-            its sign in `x` keeps it. Used if ``constrained``.
-        seed : int, default 0
-            Seed of weights and batches.
-        progress : bool, default True
-            Show how far the training has come.
+        signs, seed, progress
+            As in `Decomposition.fit`; signs are those of what is written, used if ``constrained``.
 
         Returns
         -------
@@ -135,24 +113,13 @@ class Transcoder:
             x_scaled,
             torch.from_numpy(weight),
             torch.from_numpy(table.signs.astype(np.float32)) * self.constrained,
-            self._plan(len(split.train) // self.batch),
+            TopKPlan.of(self, len(split.train) // self.batch),
             tied=False,
         )
         course = Course(self.epochs, self.batch, self.evaluate_every)
         log = train(learner, x_scaled, split, course, generator, progress=progress)
-        coder, kept, loadings = alive_part(learner, scaled, weight)
-        return Dictionary(
-            atoms=kept,
-            loadings=loadings,
-            scale=table.scale,
-            method=repr(self),
-            seed=seed,
-            coder=coder,
-            agreement=np.full(len(kept), np.nan),
-            tried=self.modes,
-            log=log,
-            centre=learner.centre(),
-            reads=reads,
+        return alive_dictionary(
+            self, learner, weight, scale=table.scale, seed=seed, log=log, reads=reads
         )
 
     def _inputs(self, inputs: npt.ArrayLike, rows: int) -> tuple[Array, Array, Scale]:
@@ -166,13 +133,3 @@ class Transcoder:
         if scale.deviation == 0:
             raise InputError("Transcoder: the inputs do not vary (standard deviation 0)")
         return *scale.divide(given), scale
-
-    def _plan(self, steps: int) -> TopKPlan:
-        return TopKPlan(
-            active=self.active,
-            start_active=max(self.active, self.start_active or 4 * self.active),
-            auxiliary=self.auxiliary,
-            learning_rate=self.learning_rate,
-            epochs=self.epochs,
-            steps=steps,
-        )
