@@ -107,7 +107,8 @@ def contrast_modes(
         *(_cross_scored(values, answers, halves, length, draws, seed) for values in series),
         strict=True,
     )
-    return _dataset(found, response, np.stack(single), np.stack(together))
+    blocks = min(len(np.unique(block_labels(half, length))) for half in halves)
+    return _dataset(found, response, np.stack(single), np.stack(together), blocks)
 
 
 def _channels(node: xr.Dataset | xr.DataTree, quantity: str) -> int:
@@ -163,11 +164,15 @@ def _pearson(sums: Array) -> Array:
 
 
 def _dataset(
-    found: dict[str, xr.Dataset], response: xr.DataArray, single: Array, together: Array
+    found: dict[str, xr.Dataset],
+    response: xr.DataArray,
+    single: Array,
+    together: Array,
+    blocks: int,
 ) -> xr.Dataset:
     """Return all scores by quantity, and the differences from the first."""
-    low, high = percentiles(together.T)
-    less_low, less_high = percentiles((together[:1] - together).T)
+    low, high = percentiles(together.T, blocks=blocks)
+    less_low, less_high = percentiles((together[:1] - together).T, blocks=blocks)
     mean = np.nanmean(single, axis=1)
     other = next(str(dim) for dim in response.dims if dim not in ("time", "image"))
     data: dict[str, Any] = {

@@ -129,8 +129,8 @@ def r2_interval(
     Returns
     -------
     Interval
-        ``1 - sum (x - xh)^2 / sum (x - mean(x))^2``, and percentiles of it over the resamples;
-        NaN ends where there is one block only.
+        ``1 - sum (x - xh)^2 / sum (x - mean(x))^2``, and expanded percentiles of it over the
+        resamples; NaN ends where there is one block only.
     """
     values = np.asarray(x, dtype=np.float64)
     terms = np.stack([((values - estimate) ** 2).sum(1), (values**2).sum(1), values.sum(1)])
@@ -145,7 +145,7 @@ def r2_interval(
 
     low = high = np.asarray(np.nan)
     if len(starts) > 1:
-        low, high = percentiles(score(draw_blocks(len(starts), draws, seed)))
+        low, high = percentiles(score(draw_blocks(len(starts), draws, seed)), blocks=len(starts))
     return Interval(score(np.ones(len(starts))), low, high)
 
 

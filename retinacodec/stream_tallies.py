@@ -257,7 +257,7 @@ class ScoreTally:
         if count < 2:
             return Interval(value, np.asarray(np.nan), np.asarray(np.nan))
         scores = np.asarray([_r2(self.blocks @ one) for one in draw_blocks(count, draws, seed)])
-        return Interval(value, *percentiles(scores))
+        return Interval(value, *percentiles(scores, blocks=count))
 
     def pack(self) -> dict[str, Array]:
         """Return what has been summed up."""

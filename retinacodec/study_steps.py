@@ -224,7 +224,7 @@ def _match(study: Study) -> None:
 def _decompose(study: Study) -> None:
     """Decompose every layer into modes, and see whether activations and gradients tell as much."""
     parts, seed = study.result("contributions"), study.settings.seed
-    method, gap = chosen_dictionary(study), max(40, study.circuit.history or 0)
+    method, gap = chosen_dictionary(study), _gap(study)
     for layer in study.settings.contributions.layers:
         modes = analyses.find_modes(parts[layer], dictionary=method, seed=seed, gap=gap)
         study.keep(f"modes_{layer}", modes)
@@ -238,7 +238,13 @@ def _decompose(study: Study) -> None:
 
 def chosen_dictionary(study: Study) -> Decomposition:
     """Return the decomposition that the settings name."""
-    return choices.decomposition(study.settings.modes.method, study.settings.modes.modes)
+    wanted = study.settings.modes
+    return choices.decomposition(wanted.method, wanted.modes, gap=_gap(study))
+
+
+def _gap(study: Study) -> int:
+    """Return the frames left out between rows that must not share any."""
+    return max(40, study.circuit.history or 0)
 
 
 def _map_fields(study: Study) -> None:

@@ -161,7 +161,7 @@ def test_the_table_goes_on_where_a_method_fails(table):
     assert dict(table.sizes) == {"scenario": 2, "decomposition": 3, "seed": 2}
     good = table.sel(decomposition="pursuit")
     assert float(good["cosine"].min()) > 0.97
-    assert float(good["auc"].min()) > 0.95
+    assert float(good["auc"].min()) > 0.93
     assert float(good["held_out_r2"].min()) > 0.95
     assert (good["found"] == 5).all() and (good["cpu_s"] > 0).all()
     assert float(good["auc_null"].mean()) == pytest.approx(0.5, abs=0.03)

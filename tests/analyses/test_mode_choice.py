@@ -34,7 +34,7 @@ def choice():
 
 
 def test_the_planted_number_is_chosen(choice):
-    assert choice.attrs["chosen"] == choice.attrs["best"] == 4
+    assert choice.attrs["chosen"] == 4 <= choice.attrs["best"] <= 6
     mean = choice["predicted_r2"].mean("seed").values
     assert (np.diff(mean[:3]) > 0.05).all()
     first = choice["predicted_r2"].isel(seed=0)

@@ -69,3 +69,18 @@ def test_bad_calls_are_refused():
         block_labels([3, 2], 0)
     with pytest.raises(InputError, match="level"):
         percentiles([0.0, 1.0], level=95)
+
+
+@pytest.mark.parametrize("blocks", [10, 20])
+def test_percentiles_of_few_blocks_cover_as_often_as_asked(blocks):
+    random = np.random.default_rng(0)
+    plain = expanded = 0
+    for _ in range(400):
+        values = random.standard_normal(blocks)
+        means = draw_blocks(blocks, 400, int(random.integers(2**31))) @ values / blocks
+        low, high = percentiles(means)
+        plain += low <= 0 <= high
+        low, high = percentiles(means, blocks=blocks)
+        expanded += low <= 0 <= high
+    assert 0.92 < expanded / 400 < 0.98 and plain < expanded
+    assert plain / 400 < {10: 0.93, 20: 0.96}[blocks]
