@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +25,6 @@ from retinacodec.rows import Rows
 
 __all__ = ["ModeReport", "mode_gains", "report_modes"]
 
-_log = logging.getLogger(__name__)
 Array = npt.NDArray[Any]
 _NULL_ATOMS = 20
 _STABLE = 0.9
@@ -157,7 +155,7 @@ def report_modes(
     unknown = np.full((len(found.atoms),) * 2, np.nan)
     again = [partner_cosines(found, atoms) for atoms in others]
     null = shuffled_stability(found.atoms, signed=found.signed, seed=found.seed)
-    report = ModeReport(
+    return ModeReport(
         r2=other.r2,
         r2_fitted=explained_variance(rows.x, found.reconstruct()),
         l0=found.l0,
@@ -171,8 +169,6 @@ def report_modes(
         gain_null=gain_null,
         surplus=surplus,
     )
-    _log.info("%s", report)
-    return report
 
 
 def mode_gains(
