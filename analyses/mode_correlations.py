@@ -157,7 +157,7 @@ def draw_mode_correlations(table: xr.Dataset, ax: Axes, *, most: int | None = No
         ax.set_xticks(np.arange(len(names)), labels=names, rotation=90)
     if len(order) <= _MOST_NAMES:
         labels = table["mode"].values[order].astype(str).tolist()
-        ax.set_yticks(np.arange(len(order)), labels=labels)
+        ax.set_yticks(np.arange(len(order)), labels=labels, fontsize=min(6.0, 130 / len(order)))
     ax.set(xlabel=other.capitalize(), ylabel="Mode")
     return ax
 
