@@ -13,10 +13,10 @@ import xarray as xr
 
 from retinacodec.analyses.mode_matching import (
     cosine_test,
-    match_atoms,
     partner_values,
     roc_auc,
     roc_auc_shifted,
+    true_partners,
     upright,
 )
 from retinacodec.analyses.planted import SCENARIOS, Planted
@@ -116,7 +116,7 @@ def score_modes(
     atoms, loadings = _patterns(truth)
     others, codes = upright(*_patterns(found))
     _check(atoms, loadings, others, codes)
-    partner, _ = match_atoms(atoms, others)
+    partner, _ = true_partners(atoms, others)
     cosine = cosine_test(
         atoms, others, lambda a, random: random.permuted(a, axis=0), shuffles=shuffles, seed=seed
     )

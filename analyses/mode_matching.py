@@ -8,14 +8,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from retinacodec.metrics import match_atoms
 from retinacodec.nulls import NullTest, p_value, shift_steps
 
-__all__ = ["cosine_test", "match_atoms", "partner_values", "roc_auc", "roc_auc_shifted", "upright"]
+__all__ = [
+    "cosine_test",
+    "partner_values",
+    "roc_auc",
+    "roc_auc_shifted",
+    "true_partners",
+    "upright",
+]
 
 Array = npt.NDArray[Any]
 
 
-def match_atoms(truth: Array, found: Array) -> tuple[npt.NDArray[np.int64], Array]:
+def true_partners(truth: Array, found: Array) -> tuple[npt.NDArray[np.intp], Array]:
     """Return for each true atom its partner among those found, one to one.
 
     Parameters
@@ -33,12 +41,7 @@ def match_atoms(truth: Array, found: Array) -> tuple[npt.NDArray[np.int64], Arra
     cosine : ndarray (mode,)
         Cosine with the partner, 0 without one.
     """
-    from scipy.optimize import linear_sum_assignment
-
-    table = _unit(truth) @ _unit(found).T
-    rows, columns = linear_sum_assignment(-table)
-    partner, cosine = np.full(len(truth), -1), np.zeros(len(truth))
-    partner[rows], cosine[rows] = columns, table[rows, columns]
+    partner, cosine = match_atoms(truth, found)
     partner[cosine <= 0] = -1
     return partner, np.maximum(cosine, 0)
 
@@ -56,7 +59,7 @@ def cosine_test(
     Parameters
     ----------
     truth, found : ndarray (mode, feature), (found, feature)
-        As in `match_atoms`.
+        As in `true_partners`.
     shuffle : callable
         Takes the atoms found and a generator, returns atoms of the same shape.
     shuffles : int
@@ -70,8 +73,8 @@ def cosine_test(
         ``value`` and ``p`` (mode,), ``null`` (shuffle, mode).
     """
     random = np.random.default_rng(seed)
-    value = match_atoms(truth, found)[1]
-    null = np.stack([match_atoms(truth, shuffle(found, random))[1] for _ in range(shuffles)])
+    value = true_partners(truth, found)[1]
+    null = np.stack([true_partners(truth, shuffle(found, random))[1] for _ in range(shuffles)])
     return NullTest(value, null, p_value(value, null))
 
 
@@ -150,7 +153,7 @@ def partner_values(table: Array, partner: Array, missing: float) -> Array:
     table : ndarray (..., mode, found)
         Values of all pairs; NaN in a whole row stays NaN.
     partner : ndarray (mode,) of int
-        What `match_atoms` returns.
+        What `true_partners` returns.
     missing : float
         The value of a mode without a partner.
 
@@ -181,11 +184,6 @@ def upright(atoms: Array, loadings: Array) -> tuple[Array, Array]:
     """
     turn = np.where((np.asarray(loadings, dtype=np.float64) ** 3).sum(axis=0) < 0, -1.0, 1.0)
     return atoms * turn.reshape(-1, *[1] * (atoms.ndim - 1)), loadings * turn
-
-
-def _unit(atoms: Array) -> Array:
-    values = np.asarray(atoms, dtype=np.float64)
-    return np.asarray(values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12))
 
 
 def _ranks(loading: Array) -> Array:

@@ -11,10 +11,10 @@ import xarray as xr
 
 from retinacodec.analyses.mode_matching import (
     cosine_test,
-    match_atoms,
     partner_values,
     roc_auc,
     roc_auc_shifted,
+    true_partners,
     upright,
 )
 from retinacodec.errors import InputError, Problems
@@ -159,7 +159,7 @@ def match_pathways(
     atoms, loadings = upright(found["atom"].values, found["loading"].values)
     pair = (_folded(known["atom"].values[here], signed), _folded(atoms, signed))
     cosine = cosine_test(*pair, _shuffler(known.sizes["channel"]), shuffles=shuffles, seed=seed)
-    partner = match_atoms(*pair)[0]
+    partner = true_partners(*pair)[0]
     scores: dict[str, Any] = {"cosine": cosine, "partner": partner}
     options = {"shifts": shifts, "least": times_a_second(known), "seed": seed}
     for suffix, rows in (("", None), ("_firing", np.flatnonzero(known["firing"].values))):

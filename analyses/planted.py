@@ -11,6 +11,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from retinacodec.errors import Problems
+from retinacodec.metrics import unit_rows
 
 __all__ = ["SCENARIOS", "Planted"]
 
@@ -166,11 +167,11 @@ class Planted:
         atoms = (random.random(shape) < self.support) * random.gamma(2.0, 1.0, shape)
         atoms[np.arange(count), np.arange(count) % self.features] += self.own
         atoms[~atoms.any(axis=1), 0] = 1.0
-        atoms = _unit(atoms)
+        atoms = unit_rows(atoms)
         if self.parts:
             pairs = np.asarray(list(combinations(range(self.parts), 2)))
             chosen = random.choice(pairs, self.modes, replace=False)
-            atoms = _unit(atoms[chosen[:, 0]] + atoms[chosen[:, 1]])
+            atoms = unit_rows(atoms[chosen[:, 0]] + atoms[chosen[:, 1]])
         return atoms
 
     def _independent(self, random: np.random.Generator, rate: Array) -> Array:
@@ -212,7 +213,3 @@ SCENARIOS: dict[str, Planted] = {
     "retina": Planted(2000, 16, 14, own=0.0, smooth=4.0),
     "large": Planted(2000, 64, 32, active=4.0, support=0.1, signed=False),
 }
-
-
-def _unit(atoms: Array) -> Array:
-    return np.asarray(atoms / np.linalg.norm(atoms, axis=1, keepdims=True))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from retinacodec.atoms import Decomposition, Dictionary
 from retinacodec.bootstrap import Interval, block_labels, draw_blocks, percentiles
+from retinacodec.metrics import match_atoms, unit_rows
 from retinacodec.row_splits import RowSplit, TimeBlocks
 from retinacodec.rows import Rows
 
@@ -20,8 +21,6 @@ __all__ = [
     "half_cosines",
     "held_out",
     "held_out_r2",
-    "match_atoms",
-    "matched",
     "partner_cosines",
     "r2_interval",
     "row_r2",
@@ -257,7 +256,7 @@ def partner_cosines(
         where loadings have signs; 0 where there is no partner.
     """
     first = found.atoms if ones is None else _partners(found, ones)
-    table = np.asarray(_unit(first) @ _unit(_partners(found, others)).T, dtype=np.float64)
+    table = np.asarray(unit_rows(first) @ unit_rows(_partners(found, others)).T, dtype=np.float64)
     return np.abs(table) if found.signed else table
 
 
@@ -312,7 +311,7 @@ def shuffled_stability(
     """
     generator = np.random.default_rng(seed)
     shuffled = (generator.permuted(atoms, axis=0) for _ in range(shuffles))
-    return np.asarray([matched(atoms, others, signed=signed).mean() for others in shuffled])
+    return np.asarray([match_atoms(atoms, others, signed=signed)[1].mean() for others in shuffled])
 
 
 def fixed_size(method: Decomposition, modes: int) -> Decomposition:
@@ -324,63 +323,12 @@ def fixed_size(method: Decomposition, modes: int) -> Decomposition:
     return changed  # type: ignore[no-any-return]
 
 
-def matched(atoms: Array, others: Array, *, signed: bool = False) -> npt.NDArray[np.float64]:
-    """Return how alike each atom is to the other matched to it one to one.
-
-    Parameters
-    ----------
-    atoms : ndarray (mode, feature)
-        The atoms asked about.
-    others : ndarray (other mode, feature)
-        Where their partners are sought.
-    signed : bool, default False
-        Loadings have signs, so that an atom and its negative are the same.
-
-    Returns
-    -------
-    ndarray (mode,)
-        Cosine with the partner, or its size where loadings have signs; 0 without a partner.
-    """
-    place = match_atoms(atoms, others, signed=signed)
-    if not len(others):
-        return np.zeros(len(atoms))
-    cosine = (_unit(atoms) * _unit(others)[np.maximum(place, 0)]).sum(axis=1, dtype=np.float64)
-    return np.where(place >= 0, np.abs(cosine) if signed else cosine, 0.0)
-
-
-def match_atoms(atoms: Array, others: Array, *, signed: bool = False) -> npt.NDArray[np.intp]:
-    """Return which other atom each atom is matched to one to one, -1 without a partner.
-
-    Parameters
-    ----------
-    atoms, others, signed
-        As in `matched`.
-
-    Returns
-    -------
-    ndarray (mode,) of int
-        Places in the others, by the assignment with the largest sum of cosines.
-    """
-    from scipy.optimize import linear_sum_assignment
-
-    place = np.full(len(atoms), -1, dtype=np.intp)
-    if len(atoms) and len(others):
-        cosine = _unit(atoms) @ _unit(others).T
-        rows, columns = linear_sum_assignment(-np.abs(cosine) if signed else -cosine)
-        place[rows] = columns
-    return place
-
-
 def _rows(x: npt.ArrayLike, signs: npt.ArrayLike | None) -> Rows:
     return Rows(np.asarray(x), None if signs is None else np.asarray(signs))
 
 
 def _partners(found: Dictionary, others: Array) -> Array:
     """Return the other atom matched to each mode, 0 where there is none."""
-    place = match_atoms(found.atoms, others, signed=found.signed)
+    place, _ = match_atoms(found.atoms, others, signed=found.signed)
     padded = np.concatenate([others, np.zeros((1, found.atoms.shape[1]), found.atoms.dtype)])
     return np.asarray(padded[place])
-
-
-def _unit(atoms: Array) -> Array:
-    return np.asarray(atoms / np.maximum(np.linalg.norm(atoms, axis=1, keepdims=True), 1e-12))

@@ -16,9 +16,11 @@ __all__ = [
     "explained_deviance",
     "explained_variance",
     "log_likelihood",
+    "match_atoms",
     "matched_cosine",
     "pearson",
     "positive_or_nan",
+    "unit_rows",
 ]
 
 Array = npt.NDArray[Any]
@@ -196,11 +198,48 @@ def matched_cosine(a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
     ndarray (min(mode, other_mode),)
         Cosine of each matched pair, -1 to 1, by the assignment with the largest sum.
     """
+    partner, cosine = match_atoms(a, b)
+    return cosine[partner >= 0]
+
+
+def match_atoms(
+    atoms: npt.ArrayLike, others: npt.ArrayLike, *, signed: bool = False
+) -> tuple[npt.NDArray[np.intp], Array]:
+    """Match atoms with others one to one.
+
+    Parameters
+    ----------
+    atoms : array_like (mode, feature)
+        The atoms asked about.
+    others : array_like (other mode, feature)
+        Where their partners are sought, in any number.
+    signed : bool, default False
+        Loadings have signs, so that an atom and its negative are the same.
+
+    Returns
+    -------
+    partner : ndarray (mode,) of int
+        Place of each atom's partner, by the assignment with the largest sum of cosines; -1 for
+        an atom without one.
+    cosine : ndarray (mode,)
+        Cosine with the partner, its size where loadings have signs, 0 without one.
+    """
     from scipy.optimize import linear_sum_assignment
 
-    cosine = _unit(a) @ _unit(b).T
-    rows, columns = linear_sum_assignment(-cosine)
-    return cosine[rows, columns]
+    one, other = unit_rows(atoms), unit_rows(others)
+    partner, cosine = np.full(len(one), -1, dtype=np.intp), np.zeros(len(one))
+    if len(one) and len(other):
+        table = one @ other.T
+        table = np.abs(table) if signed else table
+        rows, columns = linear_sum_assignment(-table)
+        partner[rows], cosine[rows] = columns, table[rows, columns]
+    return partner, cosine
+
+
+def unit_rows(rows: npt.ArrayLike) -> Array:
+    """Return rows divided by their norm, in float64; a row of zeros stays as it is."""
+    values = np.asarray(rows, dtype=np.float64)
+    return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
 
 
 def positive_or_nan(values: npt.ArrayLike, reason: str, floor: npt.ArrayLike = 0.0) -> Array:
@@ -227,11 +266,6 @@ def positive_or_nan(values: npt.ArrayLike, reason: str, floor: npt.ArrayLike = 0
         where = f" in cells {bad.tolist()}" if kept.ndim else ""
         warnings.warn(f"{reason}{where}", UndefinedMetric, stacklevel=3)
     return kept
-
-
-def _unit(atoms: npt.ArrayLike) -> Array:
-    values = np.asarray(atoms, dtype=np.float64)
-    return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
 
 
 def _spikes(counts: npt.ArrayLike, expected: npt.ArrayLike) -> tuple[Array, Array]:

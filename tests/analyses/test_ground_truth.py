@@ -16,7 +16,7 @@ from retinacodec.analyses import (
     ground_truth_table,
     score_modes,
 )
-from retinacodec.analyses.mode_matching import match_atoms, roc_auc, roc_auc_shifted
+from retinacodec.analyses.mode_matching import roc_auc, roc_auc_shifted, true_partners
 from retinacodec.dictionaries import DirectPursuit
 from retinacodec.errors import InputError
 from retinacodec.metrics import matched_cosine
@@ -62,7 +62,7 @@ def test_shifted_areas_are_those_of_rolled_loadings():
 def test_the_match_is_one_to_one_and_best_in_sum(truth):
     random = np.random.default_rng(2)
     found = np.abs(random.normal(size=(9, 16))) * truth["sign"].values
-    partner, cosine = match_atoms(truth["atom"].values, found)
+    partner, cosine = true_partners(truth["atom"].values, found)
     assert len(set(partner)) == 5
     np.testing.assert_allclose(
         np.sort(cosine), np.sort(matched_cosine(truth["atom"].values, found)), rtol=1e-9

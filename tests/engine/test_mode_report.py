@@ -10,13 +10,11 @@ from retinacodec.dictionaries import DirectPursuit, RandomRows
 from retinacodec.dictionary_scores import (
     half_cosines,
     held_out,
-    match_atoms,
-    matched,
     partner_cosines,
     row_r2,
 )
 from retinacodec.errors import InputError
-from retinacodec.metrics import explained_variance, matched_cosine
+from retinacodec.metrics import explained_variance, match_atoms, matched_cosine
 from retinacodec.mode_report import mode_gains, report_modes
 from retinacodec.rows import Rows
 
@@ -135,11 +133,12 @@ def test_partners_of_modes_stand_on_the_diagonal(found):
 
 def test_matching_is_one_to_one_and_says_who_is_alone():
     eye = np.eye(4)
-    assert match_atoms(eye[:3], eye[[2, 0]]).tolist() == [1, -1, 0]
-    assert matched(eye[:3], eye[[2, 0]]).tolist() == [1, 0, 1]
-    assert matched(eye[:2], -eye[:2]).max() <= 0
-    assert matched(eye[:2], -eye[[1, 0]], signed=True).tolist() == [1, 1]
-    assert matched(eye, np.zeros((0, 4))).tolist() == [0, 0, 0, 0]
+    partner, cosine = match_atoms(eye[:3], eye[[2, 0]])
+    assert partner.tolist() == [1, -1, 0] and cosine.tolist() == [1, 0, 1]
+    assert match_atoms(eye[:2], -eye[:2])[1].max() <= 0
+    assert match_atoms(eye[:2], -eye[[1, 0]], signed=True)[1].tolist() == [1, 1]
+    partner, cosine = match_atoms(eye, np.zeros((0, 4)))
+    assert partner.tolist() == [-1] * 4 and cosine.tolist() == [0] * 4
 
 
 def test_r2_at_an_l0_meets_it_and_rises_with_it(rows, found):
