@@ -50,6 +50,7 @@ def draw_modes_raster(modes: xr.Dataset, ax: Axes) -> Axes:
         heat(ax, rows, limits=(0.0, 1.0))
     _along(ax, loading)
     ax.set(ylabel="Mode")
+    _whole(ax.yaxis)
     return ax
 
 
@@ -73,6 +74,7 @@ def draw_rates_raster(rate: xr.DataArray, ax: Axes) -> Axes:
     heat(ax, relative_rows(rows.values), limits=(0.0, 1.0))
     _along(ax, rows)
     ax.set(ylabel="Cell")
+    _whole(ax.yaxis)
     return ax
 
 
@@ -82,6 +84,13 @@ def relative_rows(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     strong = np.quantile(size, 0.99, axis=1, keepdims=True)
     top = np.maximum(size.max(axis=1, keepdims=True), 1e-12)
     return np.clip(values / np.where(strong > 0, strong, top), -1, 1)
+
+
+def _whole(axis: Any) -> None:
+    """Number the rows or columns of an image by whole numbers only."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(nbins="auto", integer=True, min_n_ticks=1))
 
 
 def _along(ax: Axes, rows: xr.DataArray) -> None:
@@ -186,6 +195,8 @@ def draw_stability(modes: xr.Dataset, ax: Axes, *, between: str = "half_cosine")
     words = {"half_cosine": ("first half", "second half"), "seed_cosine": ("a seed", "other seeds")}
     one, other = words[between]
     ax.set(xlabel=f"Mode, {other}", ylabel=f"Mode, {one}", aspect="equal")
+    _whole(ax.xaxis)
+    _whole(ax.yaxis)
     return ax
 
 

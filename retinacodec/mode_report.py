@@ -48,6 +48,8 @@ class ModeReport:
         Modes that any row uses, and atoms that were tried and none uses.
     row_r2 : ndarray (sample,)
         Share of each row's energy explained; NaN where the row is 0.
+    row_active : ndarray (sample,) of bool
+        Rows in which a mode is active; the others are too small for any.
     seed_cosine : ndarray (mode, partner)
         Cosine of each mode with the partner of each mode in a fit from another seed, mean over
         such fits; NaN without any.
@@ -72,6 +74,7 @@ class ModeReport:
     alive: int
     dead: int
     row_r2: Array = field(repr=False)
+    row_active: npt.NDArray[np.bool_] = field(repr=False)
     seed_cosine: Array = field(repr=False)
     half_cosine: Array = field(repr=False)
     stability_null: float
@@ -100,8 +103,9 @@ class ModeReport:
         lines = [
             f"modes: {self.alive} in use, {self.dead} atoms dead, {self.l0:.2f} active in a row",
             f"R2: {float(self.r2.value):.3f} of rows held out ({low:.3f} to {high:.3f}), "
-            f"{self.r2_fitted:.3f} of rows fitted; median of single rows "
-            f"{_median(self.row_r2):.3f}",
+            f"{self.r2_fitted:.3f} of rows fitted; median "
+            f"{_median(self.row_r2[self.row_active]):.3f} of the {self.row_active.mean():.0%} of "
+            "rows with a mode",
             f"stability: {_mean(self.seed_stability):.3f} between seeds, "
             f"{_mean(self.half_stability):.3f} between halves of the data, "
             f"{self.stability_null:.3f} for shuffled atoms; {int(self.stable.sum())} modes above "
@@ -162,6 +166,7 @@ def report_modes(
         alive=int(found.alive.sum()),
         dead=found.dead,
         row_r2=row_r2(rows.x, found.reconstruct()),
+        row_active=(found.loadings != 0).any(axis=1),
         seed_cosine=np.mean(again, axis=0) if again else unknown,
         half_cosine=half_cosines(same, rows, found, split=split) if halves else unknown,
         stability_null=float(np.quantile(null, 0.95)),
