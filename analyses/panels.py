@@ -44,7 +44,7 @@ def active_modes(loading: xr.DataArray, *, share: float = _SHARE) -> xr.DataArra
     Raises
     ------
     InputError
-        If a loading is NaN.
+        If a loading is NaN, or samples are not times.
 
     Examples
     --------
@@ -52,6 +52,11 @@ def active_modes(loading: xr.DataArray, *, share: float = _SHARE) -> xr.DataArra
     >>> active_modes(loading).values.tolist()
     [[False, False], [True, False], [False, False]]
     """
+    if set(loading.dims) != {"time", "mode"}:
+        raise InputError(
+            f"active_modes: expected loadings (time, mode), got {loading.dims}; sets of modes and "
+            "their null are those of a movie"
+        )
     values = loading.transpose("time", "mode").values.astype(np.float64)
     unknown = int(np.isnan(values).any(axis=1).sum())
     if unknown:

@@ -134,3 +134,9 @@ def test_loadings_with_signs_count_by_their_size():
     values[7, 1] = np.nan
     with pytest.raises(InputError, match="1 times have NaN loadings"):
         active_modes(loading)
+
+
+def test_sets_of_modes_are_those_of_a_movie():
+    images = xr.DataArray(np.ones((4, 2)), dims=("image", "mode"))
+    with pytest.raises(InputError, match=r"expected loadings \(time, mode\), got \('image'"):
+        active_modes(images)
