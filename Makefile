@@ -13,7 +13,7 @@ test: $(VENV)/test.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations 10
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 10
 
 bench: $(VENV)/test.ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,bench]"

@@ -23,7 +23,7 @@ def data_dir() -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what this machine cannot run, with a reason of one line."""
+    """Skip what this machine cannot run, with a reason; files with slow tests come first."""
     import torch
 
     no_data = pytest.mark.skip(reason="no real recordings here; set RETINACODEC_DATA")
@@ -33,3 +33,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(no_data)
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(no_gpu)
+    slow = {item.path for item in items if "slow" in item.keywords}
+    items.sort(key=lambda item: item.path not in slow)
