@@ -49,7 +49,6 @@ from retinacodec.analyses.interneurons import (
     draw_interneuron_matches,
     match_interneurons,
 )
-from retinacodec.analyses.layer_tables import layer_table
 from retinacodec.analyses.mode_choice import choose_modes, draw_mode_choice
 from retinacodec.analyses.mode_contrast import contrast_modes, draw_contrast
 from retinacodec.analyses.mode_correlations import draw_mode_correlations, mode_event_correlation
@@ -158,7 +157,6 @@ __all__ = [
     "ground_truth_markdown",
     "ground_truth_table",
     "layer_statistics",
-    "layer_table",
     "lone_frames",
     "match_clusters",
     "match_interneurons",

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from retinacodec.analyses.layer_tables import layer_table
 from retinacodec.analyses.modes import mode_coding, row_split
 from retinacodec.dictionaries import Dictionary, distil, load_dictionary
 from retinacodec.errors import InputError
+from retinacodec.layer_tables import layer_table
 from retinacodec.schema import check_modes
 
 __all__ = ["distil_modes", "modes_dictionary", "project_modes"]

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from retinacodec.analyses.layer_tables import layer_table
 from retinacodec.dictionaries import (
     Decomposition,
     Dictionary,
@@ -20,6 +19,7 @@ from retinacodec.dictionaries import (
     TimeBlocks,
 )
 from retinacodec.errors import InputError
+from retinacodec.layer_tables import layer_table
 from retinacodec.mode_report import ModeReport, report_modes
 from retinacodec.rows import Rows
 from retinacodec.schema import SIGNS, check_modes

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from retinacodec.analyses.layer_measures import Measured, interval, measure, sign_correlations
-from retinacodec.analyses.layer_tables import layer_table
 from retinacodec.analyses.resampling import Resamples
 from retinacodec.errors import InputError, Problems
+from retinacodec.layer_tables import layer_table
 
 __all__ = ["compare_quantities", "layer_statistics", "sign_correlation"]
 

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from retinacodec.errors import InputError
+from retinacodec.layer_tables import POSITIONS, layer_quantity
 from retinacodec.row_source import ArrayRows, Columns, RowSource, check_table
-from retinacodec.schema import SIGNS
 from retinacodec.store import open_result
 from retinacodec.zarr_folder import chunk_rows
 
@@ -22,7 +22,6 @@ __all__ = ["LayerRows", "NumpyRows", "ZarrRows", "open_rows"]
 Array = npt.NDArray[Any]
 
 _SPLIT = ("sign", "channel")
-_SPACE = ("y", "x", "token", "position", "value")
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,17 +167,13 @@ class LayerRows:
         """Open a quantity of a layer and check that it is split by sign."""
         tree = open_result(path, load=False)
         children = list(getattr(tree, "children", {}))
-        if layer not in children or quantity not in tree[layer]:
-            there = f"layers {children}" if layer not in children else str(list(tree[layer]))
-            raise InputError(f"{path}: no {quantity!r} of layer {layer!r}; it has {there}")
-        values = _one_target(tree[layer][quantity], target)
-        rest = [str(dim) for dim in values.dims if dim not in (*_SPLIT, *_SPACE)]
-        split = set(_SPLIT) <= set(values.dims)
-        if len(rest) != 1 or not split or tuple(values["sign"].values) != SIGNS:
-            raise InputError(
-                f"{path}: expected {quantity} (time, sign, channel) with signs {SIGNS}, got dims "
-                f"{values.dims}"
-            )
+        if layer not in children:
+            raise InputError(f"{path}: no layer {layer!r}; it has layers {children}")
+        try:
+            values = layer_quantity(tree[layer], quantity, target=target)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        rest = [str(dim) for dim in values.dims if dim not in (*_SPLIT, *POSITIONS)]
         sizes = {name: values.sizes[name] for name in _SPLIT}
         coords = {n: values[n].values for n in (rest[0], *_SPLIT) if n in values.coords}
         signs = np.repeat(np.asarray([-1, 1], np.int8), sizes["channel"])
@@ -204,7 +199,7 @@ class LayerRows:
         while first < stop:
             last = min(stop, (first // self.unit_rows + 1) * self.unit_rows)
             part = self.values.isel({self.columns.sample: slice(first, last)})
-            part = part.sum([dim for dim in _SPACE if dim in part.dims])
+            part = part.sum([dim for dim in POSITIONS if dim in part.dims])
             part = part.transpose(self.columns.sample, *_SPLIT)
             x[first - start : last - start] = part.values.reshape(last - first, -1)
             first = last
@@ -267,16 +262,6 @@ def open_rows(
     if path.is_dir():
         return ZarrRows.open(path, channels)
     return NumpyRows.open(path, channels)
-
-
-def _one_target(values: xr.DataArray, target: Any) -> xr.DataArray:
-    """Return the part of one target, still unread."""
-    if "target" not in values.dims:
-        return values
-    labels = values["target"].values.tolist()
-    if target not in labels:
-        raise InputError(f"contributions to {len(labels)} targets; choose one of {labels[:8]}")
-    return values.isel(target=labels.index(target), drop=True)
 
 
 def _stamp(path: Path) -> str:

@@ -10,7 +10,6 @@ from scipy import stats
 from sklearn.decomposition import PCA
 
 from retinacodec.analyses.depth_figure import draw_depth
-from retinacodec.analyses.layer_tables import layer_table
 from retinacodec.analyses.resampling import Resamples, weighted_medians
 from retinacodec.analyses.statistics import (
     compare_quantities,
@@ -20,6 +19,7 @@ from retinacodec.analyses.statistics import (
 from retinacodec.circuit import Circuit
 from retinacodec.contribute import contributions
 from retinacodec.errors import InputError
+from retinacodec.layer_tables import layer_table
 from retinacodec.models import DeepRetina
 from retinacodec.schema import make_stimulus
 from retinacodec.targets import Mean

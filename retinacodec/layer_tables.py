@@ -9,15 +9,16 @@ import xarray as xr
 from retinacodec.errors import InputError
 from retinacodec.schema import SIGNS
 
-__all__ = ["layer_table"]
+__all__ = ["POSITIONS", "layer_quantity", "layer_table"]
 
-_SPACE = ("depth", "y", "x", "token", "position", "value")
+POSITIONS = ("depth", "y", "x", "token", "position", "value")
+"""Dimensions of a layer that are summed where a table is wanted."""
 
 
-def layer_table(
+def layer_quantity(
     node: xr.Dataset | xr.DataTree, quantity: str = "contribution", *, target: Any = None
 ) -> xr.DataArray:
-    """Return a quantity of a layer as a table, summed over positions.
+    """Return a quantity of a layer for one target, checked, with its positions.
 
     Parameters
     ----------
@@ -31,8 +32,9 @@ def layer_table(
 
     Returns
     -------
-    xarray.DataArray (time, sign, channel) or (image, sign, channel)
-        The quantity, in its own unit; the part below 0 first.
+    xarray.DataArray
+        The quantity over (time or image, sign, channel) and any positions, in any order; nothing
+        is read.
 
     Raises
     ------
@@ -48,15 +50,39 @@ def layer_table(
         raise InputError(f"layer: no variable {quantity!r} among {have}; {hint}")
     values = dataset[quantity]
     signed = {"sign", "channel"} <= set(values.dims) and tuple(values["sign"].values) == SIGNS
-    sample = [dim for dim in values.dims if dim not in ("target", "sign", "channel", *_SPACE)]
+    sample = [dim for dim in values.dims if dim not in ("target", "sign", "channel", *POSITIONS)]
     if not signed or len(sample) != 1:
         raise InputError(
             f"layer: expected {quantity} over (time or image, sign, channel) with signs {SIGNS}, "
             f"got dims {values.dims}"
         )
-    values = _one_target(values, target)
-    space = [dim for dim in values.dims if dim in _SPACE]
-    return values.sum(space, skipna=False).transpose(sample[0], "sign", "channel")
+    return _one_target(values, target)
+
+
+def layer_table(
+    node: xr.Dataset | xr.DataTree, quantity: str = "contribution", *, target: Any = None
+) -> xr.DataArray:
+    """Return a quantity of a layer as a table, summed over positions.
+
+    Parameters
+    ----------
+    node, quantity, target
+        As in `layer_quantity`.
+
+    Returns
+    -------
+    xarray.DataArray (time, sign, channel) or (image, sign, channel)
+        The quantity, in its own unit; the part below 0 first.
+
+    Raises
+    ------
+    InputError
+        As `layer_quantity`.
+    """
+    values = layer_quantity(node, quantity, target=target)
+    space = [dim for dim in values.dims if dim in POSITIONS]
+    sample = next(dim for dim in values.dims if dim not in ("sign", "channel", *POSITIONS))
+    return values.sum(space, skipna=False).transpose(sample, "sign", "channel")
 
 
 def _one_target(values: xr.DataArray, target: Any) -> xr.DataArray:
