@@ -24,6 +24,7 @@ __all__ = [
     "partner_cosines",
     "r2_interval",
     "row_r2",
+    "seed_cosines",
     "seed_stability",
     "shuffled_stability",
 ]
@@ -228,10 +229,28 @@ def seed_stability(
         no match.
     """
     rows = x if isinstance(x, Rows) else _rows(x, signs)
+    return np.diagonal(seed_cosines(method, rows, found, seeds)).copy()
+
+
+def seed_cosines(
+    method: Decomposition, rows: Rows, found: Dictionary, seeds: int
+) -> npt.NDArray[np.float64]:
+    """Return how alike modes are to those of fits from other seeds.
+
+    Parameters
+    ----------
+    method, rows, found, seeds
+        As in `seed_stability`.
+
+    Returns
+    -------
+    ndarray (mode, partner)
+        Mean over the fits of `partner_cosines`, NaN without any fit. The stability of a mode is
+        on the diagonal.
+    """
     others = range(found.seed + 1, found.seed + 1 + seeds)
     tables = [partner_cosines(found, rows.fit(method, seed).atoms) for seed in others]
-    scores = [np.diagonal(table) for table in tables]
-    return np.mean(scores, axis=0) if scores else np.full(len(found.atoms), np.nan)
+    return np.mean(tables, axis=0) if tables else np.full((len(found.atoms),) * 2, np.nan)
 
 
 def partner_cosines(

@@ -15,8 +15,8 @@ from retinacodec.dictionary_scores import (
     fixed_size,
     half_cosines,
     held_out,
-    partner_cosines,
     row_r2,
+    seed_cosines,
     shuffled_stability,
 )
 from retinacodec.metrics import explained_variance
@@ -155,19 +155,18 @@ def report_modes(
     same = fixed_size(method, len(found.atoms))
     other = held_out(same, rows, split=split, seed=found.seed)
     gain, surplus, gain_null = mode_gains(found, rows.x, seed=found.seed)
-    others = [rows.fit(same, seed).atoms for seed in range(found.seed + 1, found.seed + 1 + seeds)]
     unknown = np.full((len(found.atoms),) * 2, np.nan)
-    again = [partner_cosines(found, atoms) for atoms in others]
+    estimate = found.reconstruct()
     null = shuffled_stability(found.atoms, signed=found.signed, seed=found.seed)
     return ModeReport(
         r2=other.r2,
-        r2_fitted=explained_variance(rows.x, found.reconstruct()),
+        r2_fitted=explained_variance(rows.x, estimate),
         l0=found.l0,
         alive=int(found.alive.sum()),
         dead=found.dead,
-        row_r2=row_r2(rows.x, found.reconstruct()),
+        row_r2=row_r2(rows.x, estimate),
         row_active=(found.loadings != 0).any(axis=1),
-        seed_cosine=np.mean(again, axis=0) if again else unknown,
+        seed_cosine=seed_cosines(same, rows, found, seeds),
         half_cosine=half_cosines(same, rows, found, split=split) if halves else unknown,
         stability_null=float(np.quantile(null, 0.95)),
         gain=gain,
