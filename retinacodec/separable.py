@@ -17,6 +17,7 @@ __all__ = ["crop", "describe", "field_shape", "separable", "separate"]
 Array = npt.NDArray[Any]
 
 _BATCH = 256  # fields separated at a time: bounds the memory of the double-precision work
+_ROUND = 1.1  # elongation below which a centre has no orientation
 
 
 def separate(fields: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -203,7 +204,7 @@ def crop(spatial: xr.DataArray, size: int = 20) -> xr.DataArray:
 
 
 def field_shape(parts: xr.Dataset, *, window: int = 20) -> xr.Dataset:
-    """Describe separable forms by polarity, place, size and latency.
+    """Describe separable forms by polarity, place, size, orientation and latency.
 
     Parameters
     ----------
@@ -217,8 +218,11 @@ def field_shape(parts: xr.Dataset, *, window: int = 20) -> xr.Dataset:
     xarray.Dataset
         ``polarity`` (...), +1 ON or -1 OFF, the sign of the strongest pixel; ``centre_y`` and
         ``centre_x`` (...), um, centre of gravity of the centre region; ``size`` (...), um,
-        diameter of the disc with the area of the centre region; ``latency`` (...), s from the
-        frame of the peak of the time course to the response. All NaN where the map is zero.
+        diameter of the disc with the area of the centre region; ``elongation`` (...), ratio of
+        its axes, 1 where it is round; ``orientation`` (...), degrees from 0 to 180 of its long
+        axis, from x towards larger y, NaN where the elongation is below 1.1; ``latency`` (...), s
+        from the frame of the peak of the time course to the response. All NaN where the map is
+        zero.
 
     Raises
     ------
@@ -227,9 +231,12 @@ def field_shape(parts: xr.Dataset, *, window: int = 20) -> xr.Dataset:
 
     Notes
     -----
-    The centre region is the pixels of the strongest pixel's sign whose size is at least half of
-    its size, inside the window; the centre of gravity weighs them by their value.
-    ``size = 2 sqrt(area / pi)``.
+    The centre region is the strongest pixel with the pixels that touch it, by a side or corner
+    and through each other, have its sign and at least half its size, inside the window; the
+    centre of gravity weighs them by their value. ``size = 2 sqrt(area / pi)``. With ``M`` the
+    covariance of position under the same weights, plus that of one pixel (pitch squared over
+    12 along each axis), and ``m_1 >= m_2`` its eigenvalues, ``elongation = sqrt(m_1 / m_2)`` and
+    ``orientation = atan2(2 M_xy, M_xx - M_yy) / 2``.
     """
     for name in ("spatial", "temporal"):
         if name not in parts:
@@ -239,13 +246,12 @@ def field_shape(parts: xr.Dataset, *, window: int = 20) -> xr.Dataset:
     peak = near.isel(y=window // 2, x=window // 2, drop=True)
     seen = abs(peak) > 0
     polarity = xr.where(seen, np.sign(peak), np.nan)
-    centre = (near * polarity).where(near * polarity >= abs(peak) / 2, 0.0)
+    centre = _centre_region(near * polarity, abs(peak) / 2)
     weight = centre.sum(("y", "x")).where(seen)
     area = (centre > 0).sum(("y", "x")) * abs(_step(spatial, "y") * _step(spatial, "x"))
-    place = {
-        axis: (centre * near[axis]).sum(("y", "x")) / weight + _peak_position(spatial, axis)
-        for axis in ("y", "x")
-    }
+    offset = {axis: (centre * near[axis]).sum(("y", "x")) / weight for axis in ("y", "x")}
+    place = {axis: offset[axis] + _peak_position(spatial, axis) for axis in ("y", "x")}
+    elongation, orientation = _axes(centre / weight, offset)
     latency = (
         -parts["lag"]
         .isel(lag=parts["temporal"].fillna(0).argmax("lag"))
@@ -257,6 +263,8 @@ def field_shape(parts: xr.Dataset, *, window: int = 20) -> xr.Dataset:
             "centre_y": place["y"],
             "centre_x": place["x"],
             "size": (2 * np.sqrt(area / np.pi)).where(seen),
+            "elongation": elongation,
+            "orientation": orientation.where(elongation >= _ROUND),
             "latency": latency.where(seen),
         }
     )
@@ -270,8 +278,40 @@ _SHAPE_UNITS = {
     "centre_y": ("um", "centre of gravity of the centre region"),
     "centre_x": ("um", "centre of gravity of the centre region"),
     "size": ("um", "diameter of a disc of the area of the centre region"),
+    "elongation": ("1", "ratio of the axes of the centre region"),
+    "orientation": ("degree", "long axis of the centre region, from x towards larger y"),
     "latency": ("s", "time from the peak of the time course to the response"),
 }
+
+
+def _centre_region(near: xr.DataArray, least: xr.DataArray) -> xr.DataArray:
+    """Return maps (..., y, x) where they reach a value and hang together with the middle, else 0."""
+    from scipy import ndimage
+
+    near = near.transpose(..., "y", "x")
+    reached = (near >= least).values & (near > 0).values
+    flat = reached.reshape(-1, *reached.shape[-2:])
+    touching = np.zeros((3, 3, 3), dtype=bool)
+    touching[1] = True
+    labels, _ = ndimage.label(flat, structure=touching)
+    middle = labels[:, near.sizes["y"] // 2, near.sizes["x"] // 2]
+    inside = (labels == middle[:, None, None]) & flat
+    return near.where(xr.zeros_like(near, dtype=bool).copy(data=inside.reshape(near.shape)), 0.0)
+
+
+def _axes(weight: xr.DataArray, offset: dict[str, xr.DataArray]) -> tuple[xr.DataArray, ...]:
+    """Return elongation and orientation, degrees, of maps (..., y, x) that sum to 1."""
+    away = {axis: weight[axis] - offset[axis] for axis in ("y", "x")}
+    moment = {
+        one + two: (weight * away[one] * away[two]).sum(("y", "x"), skipna=False)
+        for one, two in ("yy", "xx", "xy")
+    }
+    for axis in ("y", "x"):
+        moment[axis * 2] = moment[axis * 2] + _step(weight, axis) ** 2 / 12
+    middle = (moment["xx"] + moment["yy"]) / 2
+    half = np.hypot((moment["xx"] - moment["yy"]) / 2, moment["xy"])
+    angle = np.rad2deg(np.arctan2(2 * moment["xy"], moment["xx"] - moment["yy"]) / 2) % 180
+    return np.sqrt((middle + half) / (middle - half)), angle
 
 
 def _attrs(units: str, words: str) -> dict[str, str]:

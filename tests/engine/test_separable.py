@@ -49,6 +49,34 @@ def test_shape_recovers_place_size_latency_and_polarity(polarity):
     assert shape["latency"] == pytest.approx(5 / 60)
 
 
+@pytest.mark.parametrize("angle", [0, 30, 90, 135, 179])
+@pytest.mark.parametrize("polarity", [1, -1])
+def test_shape_recovers_the_long_axis_of_an_ellipse(angle, polarity):
+    turn = np.deg2rad(angle)
+    along = X * np.cos(turn) + Y[:, None] * np.sin(turn)
+    across = -X * np.sin(turn) + Y[:, None] * np.cos(turn)
+    place = polarity * np.exp(-((along / 120) ** 2 + (across / 60) ** 2) / 2)
+    course = np.array([0.0, 0.6, 0.8, 0.0])
+    field = xr.DataArray(
+        course[:, None, None] * place, coords={"lag": np.arange(-3.0, 1.0), "y": Y, "x": X}
+    )
+    shape = field_shape(separable(field))
+    assert float(shape["elongation"]) == pytest.approx(2, rel=0.06)
+    assert abs((float(shape["orientation"]) - angle + 90) % 180 - 90) < 3
+    assert shape["orientation"].attrs["units"] == "degree"
+
+
+def test_a_round_centre_and_a_single_pixel_have_no_orientation():
+    field, _, _ = _field(1, centre=(PIXEL / 2, PIXEL / 2))
+    dot = xr.zeros_like(field)
+    dot[5, 7, 8], dot[5, 20, 20] = -2.0, -1.9
+    shape = field_shape(separable(xr.concat([field, dot], dim="cell")))
+    np.testing.assert_allclose(shape["elongation"], 1, atol=0.02)
+    assert np.isnan(shape["orientation"]).all()
+    assert shape["size"][1] == pytest.approx(2 * PIXEL / np.sqrt(np.pi))
+    assert (shape["centre_y"][1], shape["centre_x"][1]) == (Y[7], X[8])
+
+
 def test_two_orthogonal_parts_have_the_share_of_the_larger():
     lag, y, x = np.eye(4), np.ones(5) / np.sqrt(5), np.eye(6)
     wave = [x[0] - x[1], x[2] - x[3]]
