@@ -285,7 +285,7 @@ _SHAPE_UNITS = {
 
 
 def _centre_region(near: xr.DataArray, least: xr.DataArray) -> xr.DataArray:
-    """Return maps (..., y, x) where they reach a value and hang together with the middle, else 0."""
+    """Return maps where they reach a value and hang together with the middle pixel, else 0."""
     from scipy import ndimage
 
     near = near.transpose(..., "y", "x")
