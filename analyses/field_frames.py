@@ -9,10 +9,18 @@ import numpy.typing as npt
 import xarray as xr
 
 from retinacodec.analyses.panels import active_modes
+from retinacodec.bootstrap import draw_blocks
 from retinacodec.circuit import Circuit
 from retinacodec.errors import InputError
 
-__all__ = ["firing_frames", "loading_at", "loading_on", "mode_sets"]
+__all__ = [
+    "consecutive_frames",
+    "firing_frames",
+    "frame_weights",
+    "loading_at",
+    "loading_on",
+    "mode_sets",
+]
 
 
 def mode_sets(loading: xr.DataArray, *, share: float = 0.1) -> xr.DataArray:
@@ -167,6 +175,83 @@ def firing_frames(
     if np.count_nonzero(weight) <= max_frames:
         return frames[weight > 0]
     return frames[_spread(weight, max_frames)]
+
+
+def consecutive_frames(
+    circuit: Circuit,
+    rate: xr.DataArray,
+    *,
+    seconds: float = 2.0,
+    max_frames: int = 600,
+    loading: xr.DataArray | None = None,
+) -> npt.NDArray[np.intp]:
+    """Choose stretches of consecutive frames, for how a field changes from frame to frame.
+
+    Parameters
+    ----------
+    circuit : Circuit
+        The circuit.
+    rate : xarray.DataArray (time, cell)
+        Its rates for the movie, Hz, as `retinacodec.circuit.predict` returns them.
+    seconds : float, default 2.0
+        Length of a stretch, s.
+    max_frames : int, default 600
+        Most frames in all.
+    loading : xarray.DataArray (frame, mode), optional
+        Only frames with a loading are chosen.
+
+    Returns
+    -------
+    ndarray of int
+        Movie frames, rising: stretches of equal length at equal distances over the movie,
+        whatever happens in them; all frames where there are no more than `max_frames`.
+
+    Raises
+    ------
+    InputError
+        If not even one stretch fits.
+    """
+    frames = circuit.first_frame + np.arange(rate.sizes["time"])
+    if loading is not None:
+        frames = frames[np.isin(frames, loading["frame"])]
+    if frames.size <= max_frames and frames.size:
+        return frames
+    step = float(np.median(np.diff(rate["time"].values)))
+    length = max(round(seconds / step), 2)
+    count = max_frames // length
+    if count < 1 or frames.size < length:
+        raise InputError(
+            f"consecutive_frames: {frames.size} frames and at most {max_frames} of them hold no "
+            f"stretch of {length}; pass shorter seconds= or more max_frames="
+        )
+    starts = np.linspace(0, frames.size - length, count).round().astype(np.intp)
+    return frames[np.unique(starts[:, None] + np.arange(length))]
+
+
+def frame_weights(
+    frames: npt.ArrayLike, length: int, draws: int, seed: int
+) -> npt.NDArray[np.int64]:
+    """Draw how often each chosen frame counts when blocks of the movie are resampled.
+
+    Parameters
+    ----------
+    frames : array_like of int (time,)
+        Movie frames, which may have gaps.
+    length : int
+        Frames of the movie in a block, at least the history.
+    draws : int
+        Number of resamples.
+    seed : int
+        Seed of the resamples.
+
+    Returns
+    -------
+    ndarray (draw, time)
+        Counts; chosen frames of one block count alike, and blocks without any are not drawn.
+    """
+    numbers = np.asarray(frames)
+    blocks = np.unique((numbers - numbers.min()) // length, return_inverse=True)[1]
+    return draw_blocks(int(blocks.max()) + 1, draws, seed)[:, blocks]
 
 
 def _spread(weight: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.intp]:

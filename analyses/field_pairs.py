@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from retinacodec.bootstrap import draw_blocks, percentiles
+from retinacodec.analyses.field_frames import frame_weights
+from retinacodec.bootstrap import percentiles
 from retinacodec.errors import Problems
 from retinacodec.latent_fields import LatentFields
 from retinacodec.nulls import p_value
 
-__all__ = ["FieldQuestion", "compare_fields", "summarise"]
+__all__ = ["FieldQuestion", "compare_fields", "over_cells", "summarise"]
 
 Array = npt.NDArray[Any]
 
@@ -159,12 +160,11 @@ class FieldQuestion:
         problems.require(block_seconds >= 1, f"block_seconds: at least 1, got {block_seconds}")
         problems.raise_as("field_similarity")
         length = max(int(np.ceil(block_seconds * frame_rate)), history)
-        blocks = np.unique((frames - frames.min()) // length, return_inverse=True)[1]
         numbers = np.unique(labels, return_inverse=True)[1]
         return cls(
             numbers=np.where(labels == "", -1, numbers),
             frames=frames,
-            weights=draw_blocks(int(blocks.max()) + 1, draws, seed)[:, blocks],
+            weights=frame_weights(frames, length, draws, seed),
             shifts=np.random.default_rng([seed, 1]).uniform(0.1, 0.9, size=null_shifts),
             history=history,
             minimum_rate=minimum_rate,
@@ -333,8 +333,8 @@ def summarise(
     drawn = np.random.default_rng([seed, 2]).multinomial(
         len(cells), chance, size=len(columns["samples"])
     )
-    pooled, pooled_null = _over_cells(difference), _over_cells(columns["null"])
-    ends = percentiles(_over_cells(columns["samples"], drawn), level)
+    pooled, pooled_null = over_cells(difference), over_cells(columns["null"])
+    ends = percentiles(over_cells(columns["samples"], drawn), level)
     cosine = {"units": "1", "long_name": "cosine of fields"}
     result = xr.Dataset(
         {
@@ -359,8 +359,21 @@ def summarise(
     return result.assign_attrs(kind="field_similarity", level=level, seed=seed)
 
 
-def _over_cells(values: Array, weights: Array | None = None) -> Array:
-    """Return the weighted mean over the last axis without NaN."""
+def over_cells(values: Array, weights: Array | None = None) -> Array:
+    """Return the mean over cells.
+
+    Parameters
+    ----------
+    values : ndarray (..., cell)
+        Values; NaN does not count.
+    weights : ndarray (..., cell), optional
+        How much each cell counts; alike if left out.
+
+    Returns
+    -------
+    ndarray (...)
+        Weighted means, NaN where no cell counts.
+    """
     known = np.isfinite(values) * (1.0 if weights is None else weights)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray((np.nan_to_num(values) * known).sum(-1) / known.sum(-1))

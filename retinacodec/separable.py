@@ -309,9 +309,9 @@ def _axes(weight: xr.DataArray, offset: dict[str, xr.DataArray]) -> tuple[xr.Dat
     for axis in ("y", "x"):
         moment[axis * 2] = moment[axis * 2] + _step(weight, axis) ** 2 / 12
     middle = (moment["xx"] + moment["yy"]) / 2
-    half = np.hypot((moment["xx"] - moment["yy"]) / 2, moment["xy"])
-    angle = np.rad2deg(np.arctan2(2 * moment["xy"], moment["xx"] - moment["yy"]) / 2) % 180
-    return np.sqrt((middle + half) / (middle - half)), angle
+    half = (((moment["xx"] - moment["yy"]) / 2) ** 2 + moment["xy"] ** 2) ** 0.5
+    twice = xr.apply_ufunc(np.arctan2, 2 * moment["xy"], moment["xx"] - moment["yy"])
+    return ((middle + half) / (middle - half)) ** 0.5, twice * (90 / np.pi) % 180
 
 
 def _attrs(units: str, words: str) -> dict[str, str]:
