@@ -11,9 +11,9 @@ import xarray as xr
 from scipy.stats import norm
 
 from retinacodec.errors import InputError, Problems
-from retinacodec.movie_convolution import triggered_sum
 from retinacodec.plotting import COLOURS, field_map, trace
 from retinacodec.schema import check_pair, check_recording, check_stimulus
+from retinacodec.triggered_sums import triggered_sum
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

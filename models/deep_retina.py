@@ -19,7 +19,8 @@ from retinacodec.models.readouts import (
     readout_from_config,
 )
 from retinacodec.models.time_courses import cosines
-from retinacodec.movie_convolution import convolve_movie, triggered_sum
+from retinacodec.movie_convolution import convolve_movie
+from retinacodec.triggered_sums import triggered_sum
 
 __all__ = ["DeepRetina"]
 

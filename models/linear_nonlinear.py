@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from retinacodec.errors import InputError, Problems
 from retinacodec.models.time_courses import cosines
-from retinacodec.movie_convolution import triggered_sum
+from retinacodec.triggered_sums import triggered_sum
 
 __all__ = ["LinearNonlinear"]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["convolve_movie", "triggered_sum"]
+__all__ = ["convolve_movie"]
 
 _AXES = (-3, -2, -1)
 
@@ -48,51 +48,6 @@ def convolve_movie(movie: Tensor, kernels: Tensor) -> Tensor:
     """
     out: Tensor = _Convolution.apply(movie, kernels)  # type: ignore[no-untyped-call]
     return out.transpose(1, 2)
-
-
-def triggered_sum(
-    movie: Tensor, counts: Tensor, history: int, latency: int = 0, *, chunk: int = 4096
-) -> Tensor:
-    """Sum the stimulus windows before spikes, without building a window.
-
-    Parameters
-    ----------
-    movie : torch.Tensor (time, y, x)
-        Contrast.
-    counts : torch.Tensor (time, cell)
-        Spikes, or any weight, in each frame; NaN counts as zero.
-    history : int
-        Frames of a window.
-    latency : int, default 0
-        Frames between the newest frame of the window and the spike's own frame.
-    chunk : int, default 4096
-        Frames multiplied at a time; the sum over chunks is kept in double precision.
-
-    Returns
-    -------
-    torch.Tensor (cell, history, y, x)
-        ``sum_t counts[t, n] movie[t - latency - history + 1 + h]``, oldest frame first, over the
-        frames t whose whole window was shown. Divided by the counts it is the spike-triggered
-        average.
-
-    Notes
-    -----
-    The counts of all cells, lagged by each frame of the history, are one matrix (cell and lag,
-    time), small beside the movie; its product with the movie is the sum, and the movie is read
-    once.
-    """
-    frames, cells = counts.shape
-    reach = history + latency
-    weights = counts.nan_to_num().to(movie.dtype)
-    weights = torch.cat([weights, weights.new_zeros(reach, cells)])
-    weights[: reach - 1] = 0
-    total = movie.new_zeros((cells * history, movie[0].numel()), dtype=torch.float64)
-    for start in range(0, frames, chunk):
-        stop = min(start + chunk, frames)
-        ahead = weights[start + latency : stop + reach - 1].unfold(0, history, 1)
-        lagged = ahead.flip(2).permute(1, 2, 0).reshape(cells * history, stop - start)
-        total += lagged @ movie[start:stop].flatten(1)
-    return total.to(movie.dtype).view(cells, history, *movie.shape[1:])
 
 
 class _Convolution(torch.autograd.Function):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from retinacodec.movie_convolution import convolve_movie, triggered_sum
+from retinacodec.movie_convolution import convolve_movie
 
 
 @pytest.fixture
@@ -42,18 +42,3 @@ def test_gradients_equal_those_of_the_direct_sum(case):
     ours = torch.autograd.grad((convolve_movie(movie, kernels) * weight).sum(), (movie, kernels))
     direct = torch.autograd.grad((_direct(movie, kernels) * weight).sum(), (movie, kernels))
     torch.testing.assert_close(ours, direct)
-
-
-@pytest.mark.parametrize("latency", [0, 2])
-def test_triggered_sum_adds_the_windows_before_spikes(latency):
-    generator = torch.Generator().manual_seed(3)
-    movie = torch.randn((30, 3, 4), generator=generator, dtype=torch.float64)
-    counts = torch.poisson(torch.full((30, 2), 0.7, dtype=torch.float64), generator=generator)
-    counts[17, 0] = torch.nan
-    history, truth = 5, torch.zeros(2, 5, 3, 4, dtype=torch.float64)
-    for time in range(history - 1 + latency, 30):
-        window = movie[time - latency - history + 1 : time - latency + 1]
-        for cell in range(2):
-            if not counts[time, cell].isnan():
-                truth[cell] += counts[time, cell] * window
-    torch.testing.assert_close(triggered_sum(movie, counts, history, latency), truth)
