@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.nn import functional
 
 from retinacodec.capture import tapped
 from retinacodec.circuit import evaluating
+from retinacodec.errors import InputError
 
 __all__ = ["Filters", "close", "scaled_filters"]
 
@@ -36,6 +38,8 @@ class Filters:
         As in ``torch.nn.Conv2d``.
     groups : int
         As in ``torch.nn.Conv2d``.
+    lead, trail : (int, int)
+        Rows and columns that the layer's output reaches before and after the window `size`.
     """
 
     name: str
@@ -45,6 +49,14 @@ class Filters:
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
+    lead: tuple[int, int] = (0, 0)
+    trail: tuple[int, int] = (0, 0)
+
+    @property
+    def whole(self) -> tuple[int, int]:
+        """Pixels (y, x) that the layer's output reaches, the window among them."""
+        rows, columns = (sum(part) for part in zip(self.lead, self.size, self.trail, strict=True))
+        return rows, columns
 
     @property
     def plain(self) -> bool:
@@ -78,14 +90,47 @@ class Filters:
         """
         if self.stored:
             return latent
+        if self.temporal is not None:
+            basis, reduced = self.temporal
+            short = reduced.project(latent)
+            return torch.tensordot(short, basis, dims=([1], [1])).movedim(-1, 1).contiguous()
         if self.plain:
             rows, columns = self._grid
             spectrum = self._spectrum(latent) @ self._filter_spectrum
             lags = self.weight.shape[1]
             waves = spectrum.view(rows, columns // 2 + 1, len(latent), lags).permute(2, 3, 0, 1)
-            whole = torch.fft.irfft2(waves, s=(rows, columns))
-            return whole[..., : self.size[0], : self.size[1]]
+            reached = torch.fft.irfft2(waves, s=(rows, columns))
+            (top, left), (height, width) = self.lead, self.size
+            return reached[..., top : top + height, left : left + width]
         return self._transpose(latent)
+
+    @cached_property
+    def temporal(self) -> tuple[Tensor, Filters] | None:
+        """The time courses that all filters are made of, and the filters in terms of those.
+
+        Returns
+        -------
+        (torch.Tensor (lag, course), Filters) or None
+            Orthonormal courses and filters with one plane for each of them in place of each lag.
+            None where there would be more than half as many courses as lags, so that nothing is
+            gained, or where filters are grouped.
+
+        Notes
+        -----
+        Left singular vectors of the filters (lag, everything else) with singular values above
+        1e-7 of the largest.
+        """
+        lags = 0 if self.stored else self.weight.shape[1]
+        if lags < 2 or self.groups != 1:
+            return None
+        flat = self.weight.transpose(0, 1).flatten(1).double()
+        powers, vectors = torch.linalg.eigh(flat @ flat.mT)
+        known = powers > 1e-14 * powers[-1].clamp_min(1e-300)
+        if 2 * int(known.sum()) > lags:
+            return None
+        basis = vectors[:, known]
+        short = torch.einsum("lr,clhw->crhw", basis, self.weight.double())
+        return basis.to(self.weight.dtype), replace(self, weight=short.to(self.weight.dtype))
 
     def features(self, latent: Tensor) -> Tensor:
         """Return vectors whose dot products are those of the fields, without the fields.
@@ -108,10 +153,56 @@ class Filters:
         The vectors are ``sqrt(G(f) / P) Z(f)``, real and imaginary part apart, with a factor
         ``sqrt(2)`` for frequencies that stand for their conjugate as well.
         """
-        if self.stored or not self.plain or self.weight.shape[0] > self.weight.shape[1]:
+        if self.temporal is not None:
+            return self.temporal[1].features(latent)
+        mixed = not self.plain or self.whole != self.size
+        if self.stored or mixed or self.weight.shape[0] > self.weight.shape[1]:
             return self.project(latent).flatten(1)
         waves = torch.view_as_real(self._spectrum(latent) @ self._gram_root)
         return waves.permute(1, 0, 2, 3).flatten(1)
+
+    def window(
+        self, rows: slice, columns: slice, shape: Sequence[int]
+    ) -> tuple[Filters, tuple[slice, slice]]:
+        """Return the map into a window of the frame.
+
+        Parameters
+        ----------
+        rows, columns : slice
+            Pixels of the window, with start and stop.
+        shape : (int, int)
+            Size (y, x) of the layer's output.
+
+        Returns
+        -------
+        filters : Filters
+            From the part of the layer's output that reaches the window.
+        near : (slice, slice)
+            That part.
+
+        Raises
+        ------
+        InputError
+            If the layer is strided, padded, dilated or grouped.
+        """
+        size = (rows.stop - rows.start, columns.stop - columns.start)
+        if self.stored:
+            return replace(self, size=size), (rows, columns)
+        if not self.plain:
+            raise InputError(
+                "window: expected a first layer without stride, padding, dilation and groups; "
+                "project whole fields and cut them"
+            )
+        near, lead, trail = [], [], []
+        for axis, one in enumerate((rows, columns)):
+            reach, before = self.weight.shape[2 + axis], self.lead[axis]
+            first, last = one.start + before, one.stop + before
+            part = slice(max(first - reach + 1, 0), min(last, shape[axis]))
+            near.append(part)
+            lead.append(first - part.start)
+            trail.append(part.stop + reach - 1 - last)
+        cut = replace(self, size=size, lead=(lead[0], lead[1]), trail=(trail[0], trail[1]))
+        return cut, (near[0], near[1])
 
     def places(self, y: xr.DataArray, x: xr.DataArray, shape: tuple[int, int]) -> dict[str, Any]:
         """Return where on the retina the filters of the layer's output are centred.
@@ -133,7 +224,8 @@ class Filters:
         found = {}
         for axis, (name, pixels) in enumerate((("y", y), ("x", x))):
             reach = self.dilation[axis] * (self.weight.shape[2 + axis] - 1) / 2
-            number = np.arange(shape[axis]) * self.stride[axis] - self.padding[axis] + reach
+            first = reach - self.padding[axis] - self.lead[axis]
+            number = np.arange(shape[axis]) * self.stride[axis] + first
             step = float(pixels[-1] - pixels[0]) / max(pixels.size - 1, 1)
             found[name] = (name, float(pixels[0]) + step * number, {"units": "um"})
         return found
@@ -165,7 +257,7 @@ class Filters:
     @property
     def _grid(self) -> tuple[int, int]:
         """Rows and columns of the transform: the frame, or the next size that is fast."""
-        rows, columns = (scipy.fft.next_fast_len(count, real=True) for count in self.size)
+        rows, columns = (scipy.fft.next_fast_len(count, real=True) for count in self.whole)
         return rows, columns
 
     def _spectrum(self, latent: Tensor) -> Tensor:

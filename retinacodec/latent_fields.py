@@ -16,7 +16,7 @@ from retinacodec.errors import InputError
 from retinacodec.first_layer import Filters
 from retinacodec.separable import describe, separate
 
-__all__ = ["LatentFields"]
+__all__ = ["LatentFields", "membership", "positions"]
 
 Array = npt.NDArray[Any]
 
@@ -73,12 +73,36 @@ class LatentFields:
         LatentFields
             The selection.
         """
-        chosen = {
-            dim: index if isinstance(index, slice) else np.atleast_1d(np.asarray(index))
-            for dim, index in (("time", time), ("cell", cell))
-            if index is not None
-        }
+        chosen = positions(time=time, cell=cell)
         return replace(self, latent=self.latent.isel(chosen), rate=self.rate.isel(chosen))
+
+    def window(self, rows: slice, columns: slice) -> LatentFields:
+        """Return the fields inside a window of the frame only.
+
+        Parameters
+        ----------
+        rows, columns : slice
+            Pixels of the frame along y and x; without a step.
+
+        Returns
+        -------
+        LatentFields
+            The same fields, cut; latents from which nothing reaches the window are left out.
+
+        Raises
+        ------
+        InputError
+            If the window is empty.
+        """
+        down, across = (
+            slice(*index.indices(axis.size)) for index, axis in ((rows, self.y), (columns, self.x))
+        )
+        if down.start >= down.stop or across.start >= across.stop:
+            raise InputError(f"window: expected some rows and columns, got {rows} and {columns}")
+        filters, near = self.filters.window(down, across, self.latent.shape[-2:])
+        latent = self.latent.isel(y=near[0], x=near[1])
+        y, x = self.y[down], self.x[across]
+        return replace(self, latent=latent, filters=filters, y=y, x=x)
 
     def project(self, *, budget_gb: float = 2.0) -> xr.DataArray:
         """Return the receptive fields themselves.
@@ -207,9 +231,22 @@ class LatentFields:
             `retinacodec.separable.separable`. NaN where a latent is NaN.
         """
         latent = self.latent if latent is None else latent
-        parts = [separate(self.filters.project(part)) for part in self._tensors(latent)]
+        basis, filters = self.filters.temporal or (None, self.filters)
+        parts = [separate(filters.project(part), basis) for part in self._tensors(latent)]
         columns = [torch.cat(column) for column in zip(*parts, strict=True)]
         return describe(self._like(latent), *columns)
+
+    def gram(self) -> xr.DataArray:
+        """Return the inner product of the fields of every two frames of a cell.
+
+        Returns
+        -------
+        xarray.DataArray (cell, time, other_time)
+            ``<F_i, F_j>`` over lags and pixels, in the unit of the fields squared. No field is
+            projected; see `Filters.features`.
+        """
+        cells = [(rows @ rows.mT).numpy() for rows in self._vectors()]
+        return self._pairs(cells, "inner_product", "Hz2", "inner product of receptive fields")
 
     def cosines(self) -> xr.DataArray:
         """Return the cosine between the fields of every two frames of a cell.
@@ -220,20 +257,28 @@ class LatentFields:
             Cosines of the whole space-time fields, -1 to 1; NaN where a field is zero.
         """
         cells = []
+        for rows in self._vectors():
+            norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+            unit = rows / torch.where(norms > 0, norms, torch.nan)
+            cells.append((unit @ unit.mT).numpy())
+        return self._pairs(cells, "cosine", "1", "cosine of instantaneous receptive fields")
+
+    def _vectors(self) -> Iterator[Tensor]:
+        """Yield for each cell vectors (time, feature) with the inner products of its fields."""
         for position in range(self.latent.sizes["cell"]):
             rows = self._tensors(self.latent.isel(cell=[position]))
-            vectors = torch.cat([self.filters.features(row) for row in rows])
-            norms = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
-            unit = vectors / torch.where(norms > 0, norms, torch.nan)
-            cells.append((unit @ unit.mT).numpy())
+            yield torch.cat([self.filters.features(row) for row in rows])
+
+    def _pairs(self, cells: list[Array], name: str, units: str, words: str) -> xr.DataArray:
+        """Name the values of every two frames."""
         coords = dict(self.rate.coords)
         coords["other_time"] = ("other_time", self.rate["time"].values, self.rate["time"].attrs)
         return xr.DataArray(
             np.stack(cells),
             dims=("cell", "time", "other_time"),
             coords=coords,
-            name="cosine",
-            attrs={"units": "1", "long_name": "cosine of instantaneous receptive fields"},
+            name=name,
+            attrs={"units": units, "long_name": words},
         )
 
     def _tensors(self, latent: xr.DataArray) -> Iterator[Tensor]:
@@ -254,3 +299,54 @@ class LatentFields:
             name="field",
             attrs={"units": "Hz", "long_name": "rate change per unit contrast"},
         )
+
+
+def positions(*, time: Any, cell: Any) -> dict[str, Any]:
+    """Return positions along time and cells as `isel` takes them.
+
+    Parameters
+    ----------
+    time, cell : array_like, slice or None
+        Positions or a mask; all if None.
+
+    Returns
+    -------
+    dict
+        What was given, one-dimensional.
+    """
+    return {
+        dim: index if isinstance(index, slice) else np.atleast_1d(np.asarray(index))
+        for dim, index in (("time", time), ("cell", cell))
+        if index is not None
+    }
+
+
+def membership(labels: npt.ArrayLike) -> xr.DataArray:
+    """Return which frames belong to which group, as weights of means.
+
+    Parameters
+    ----------
+    labels : array_like (time,)
+        Name or number of the group of each frame, such as its cluster or set of modes.
+
+    Returns
+    -------
+    xarray.DataArray (time, group)
+        1 or 0, to be given to `LatentFields.mean` or `PackedFields.mean`.
+
+    Raises
+    ------
+    InputError
+        If labels are not one a frame.
+
+    Examples
+    --------
+    >>> membership(["on", "off", "on"]).values.tolist()
+    [[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]
+    """
+    each = np.asarray(labels)
+    if each.ndim != 1:
+        raise InputError(f"membership: expected labels (time,), got shape {each.shape}")
+    groups, number = np.unique(each, return_inverse=True)
+    member = (number[:, None] == np.arange(groups.size)).astype(np.float64)
+    return xr.DataArray(member, dims=("time", "group"), coords={"group": groups})

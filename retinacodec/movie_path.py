@@ -10,17 +10,15 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from retinacodec.circuit import Circuit, evaluating
 from retinacodec.dense_path import DensePath, Part, Place, State
 from retinacodec.errors import InputError
 from retinacodec.generic_path import GenericPath
-from retinacodec.movie_convolution import convolve_movie
 from retinacodec.quadrature import Quadrature
 from retinacodec.reduce import split_signs
 from retinacodec.rules import Rule
-from retinacodec.stack import Layer, Stack, StackTap
+from retinacodec.stack import Stack, StackTap
 from retinacodec.stack_reader import recognise
 from retinacodec.tally import Array, Wish, as_numpy
 from retinacodec.targets import Target
@@ -258,7 +256,7 @@ class MoviePath:
         lead = (self.circuit.history or 1) - 1
         for first in range(start, stop, self.block):
             frames = movie[first : min(first + self.block, stop) + lead].to(self.device)
-            yield from _convolve(self.stack.layers[0], frames).split(size)
+            yield from self.stack.layers[0].over(frames).split(size)
 
     def _frames(self, bare: Tensor, numbers: Tensor) -> dict[str, Array]:
         """Return the contributions for some frames."""
@@ -376,17 +374,6 @@ def _engine(stack: Stack, quadrature: Quadrature) -> _Engine:
         if EventPath.fits(stack):
             return EventPath(DensePath(stack, quadrature, multiple=GROUP))
     return DensePath(stack, quadrature)
-
-
-def _convolve(layer: Layer, frames: Tensor) -> Tensor:
-    """Return a convolution over windows for each of them, without bias."""
-    stride, padding = layer.options["stride"], layer.options["padding"]
-    history = layer.weight.shape[1]
-    if layer.options["dilation"] != (1, 1):
-        return layer.conv(frames.unfold(0, history, 1).movedim(-1, 1))
-    framed = functional.pad(frames, (padding[1], padding[1], padding[0], padding[0]))
-    whole = convolve_movie(framed[None], layer.weight)[0]
-    return whole[:, :, :: stride[0], :: stride[1]]
 
 
 def _summed(values: Tensor, tap: StackTap) -> Array:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 import xarray as xr
 from torch import Tensor
+from torch.nn import functional
 
 from retinacodec.errors import InputError
 
@@ -20,13 +21,15 @@ _BATCH = 256  # fields separated at a time: bounds the memory of the double-prec
 _ROUND = 1.1  # elongation below which a centre has no orientation
 
 
-def separate(fields: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def separate(fields: Tensor, basis: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Split fields into their best separable form; the tensors under `separable`.
 
     Parameters
     ----------
-    fields : torch.Tensor (batch, lag, y, x)
-        Fields.
+    fields : torch.Tensor (batch, lag, y, x), or (batch, course, y, x) with `basis`
+        Fields, or the maps of a few time courses that they are made of.
+    basis : torch.Tensor (lag, course), optional
+        Orthonormal time courses; the fields are ``basis`` times the maps.
 
     Returns
     -------
@@ -46,20 +49,28 @@ def separate(fields: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     spatial^T``: ``temporal`` is the first left singular vector, ``spatial = F^T temporal`` and
     ``separability = s_1^2 / sum_k s_k^2``. Both change sign together where the strongest frame
     of ``F`` (largest ``max |F|``) is anticorrelated with ``spatial``, so that the time course
-    has a positive peak. The singular vector comes from the small matrix ``F F^T`` (lag, lag).
+    has a positive peak. The singular vector comes from the small matrix ``F F^T`` (lag, lag), or,
+    since ``F`` lies in the span of the time courses and a constant, from the same matrix in an
+    orthonormal basis of that span.
     """
     flat = fields.flatten(2)
     known = flat.sum(dim=(1, 2)).isfinite()
     flat = flat if bool(known.all()) else torch.where(known[:, None, None], flat, 0.0)
-    mean = flat.mean(dim=(1, 2))
-    gram, whole = _centred_gram(flat, mean)
+    frames = flat if basis is None else torch.einsum("lc,bcp->blp", basis, flat)
+    courses = None if basis is None else _with_constant(basis)
+    lags = frames.shape[1]
+    ones = flat.new_ones(lags) if courses is None else courses.sum(dim=0)
+    rows = flat.sum(dim=2)
+    mean = (rows @ ones[: rows.shape[1]]) / (lags * flat.shape[2])
+    gram, whole = _centred_gram(flat, rows, mean, ones)
     powers, vectors = torch.linalg.eigh(gram)
-    temporal = vectors[..., -1].to(flat.dtype)
-    spatial = torch.einsum("blp,bl->bp", flat, temporal)
-    spatial = spatial - (mean * temporal.sum(dim=1))[:, None]
-    low, high = torch.aminmax(flat, dim=2)
+    first = vectors[..., -1].to(flat.dtype)
+    spatial = torch.einsum("bcp,bc->bp", flat, first[:, : flat.shape[1]])
+    spatial = spatial - (mean * (first @ ones))[:, None]
+    temporal = first if courses is None else first @ courses.T
+    low, high = torch.aminmax(frames, dim=2)
     strongest = torch.maximum(high - mean[:, None], mean[:, None] - low).argmax(dim=1)
-    frame = flat[torch.arange(len(flat), device=flat.device), strongest]
+    frame = frames[torch.arange(len(flat), device=flat.device), strongest]
     around = spatial - spatial.mean(dim=1, keepdim=True)
     sign = 1.0 - 2.0 * ((frame * around).sum(dim=1, keepdim=True) < 0)
     total = powers.clamp_min(0).sum(dim=1)
@@ -71,13 +82,30 @@ def separate(fields: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return (sign * spatial).view(-1, *fields.shape[2:]), sign * temporal, share, gain
 
 
-def _centred_gram(flat: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ``(F - m)(F - m)^T`` (batch, lag, lag) and ``|F|^2`` (batch,), double precision."""
-    gram = torch.bmm(flat, flat.mT).double()
+def _with_constant(basis: Tensor) -> Tensor:
+    """Return orthonormal time courses whose span holds a constant too."""
+    wide = basis.double()
+    constant = wide.new_ones((len(wide), 1))
+    left = constant - wide @ (wide.T @ constant)
+    left = left - wide @ (wide.T @ left)
+    size = torch.linalg.vector_norm(left)
+    if size < 1e-6 * len(wide) ** 0.5:
+        return basis
+    return torch.cat([wide, left / size], dim=1).to(basis.dtype)
+
+
+def _centred_gram(flat: Tensor, rows: Tensor, mean: Tensor, ones: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``(F - m)(F - m)^T`` in a basis, and ``|F|^2`` (batch,), double precision.
+
+    `ones` is a constant 1 in that basis, which may have one course more than `flat`.
+    """
+    more = ones.shape[0] - flat.shape[1]
+    gram = functional.pad(torch.bmm(flat, flat.mT).double(), (0, more, 0, more))
     whole = gram.diagonal(dim1=1, dim2=2).sum(dim=1)
-    rows = flat.sum(dim=2).double()
-    level = mean.double()[:, None, None]
-    shift = level * (rows[:, :, None] + rows[:, None, :]) - level**2 * flat.shape[2]
+    sums = functional.pad(rows.double(), (0, more))
+    level, constant = mean.double()[:, None, None], ones.double()
+    cross = sums[:, :, None] * constant
+    shift = level * (cross + cross.mT) - level**2 * flat.shape[2] * torch.outer(constant, constant)
     return gram - shift, whole
 
 
@@ -262,7 +290,7 @@ def field_shape(parts: xr.Dataset, *, window: int = 20) -> xr.Dataset:
             "polarity": polarity,
             "centre_y": place["y"],
             "centre_x": place["x"],
-            "size": (2 * np.sqrt(area / np.pi)).where(seen),
+            "size": (2 * (area / np.pi) ** 0.5).where(seen),
             "elongation": elongation,
             "orientation": orientation.where(elongation >= _ROUND),
             "latency": latency.where(seen),

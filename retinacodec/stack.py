@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.grad import conv2d_input
 
+from retinacodec.movie_convolution import convolve_movie
 from retinacodec.secant import KINKED
 from retinacodec.trace import Trace
 
@@ -60,6 +61,27 @@ class Layer:
     def conv(self, values: Tensor) -> Tensor:
         """Return the convolution (batch, channel, y, x) without bias."""
         return functional.conv2d(values, self.weight, **self.options)
+
+    def over(self, frames: Tensor) -> Tensor:
+        """Return the convolution over each window of a run of frames, without bias.
+
+        Parameters
+        ----------
+        frames : torch.Tensor (time, y, x)
+            Contiguous frames; the layer reads windows of them, oldest frame first.
+
+        Returns
+        -------
+        torch.Tensor (window, channel, y, x)
+            As from `conv` of each window.
+        """
+        stride, padding = self.options["stride"], self.options["padding"]
+        history = self.weight.shape[1]
+        if self.options["dilation"] != (1, 1):
+            return self.conv(frames.unfold(0, history, 1).movedim(-1, 1))
+        framed = functional.pad(frames, (padding[1], padding[1], padding[0], padding[0]))
+        whole = convolve_movie(framed[None], self.weight)[0]
+        return whole[:, :, :: stride[0], :: stride[1]]
 
     def transposed(self, values: Tensor, shape: tuple[int, int, int]) -> Tensor:
         """Return the transpose of the convolution, of samples of `shape`."""
