@@ -15,7 +15,7 @@ from retinacodec.errors import Problems
 from retinacodec.latent_fields import LatentFields
 from retinacodec.nulls import p_value
 
-__all__ = ["FieldQuestion", "compare_fields", "over_cells", "summarise"]
+__all__ = ["FieldQuestion", "compare_fields", "field_cosines", "over_cells", "summarise"]
 
 Array = npt.NDArray[Any]
 
@@ -179,7 +179,7 @@ class FieldQuestion:
             rates = rate.isel(cell=cell).values
             kept = np.flatnonzero((rates > self.minimum_rate) & (self.numbers >= 0))
             pairs = _Pairs.of(
-                _cosines(fields, cell, kept),
+                field_cosines(fields, cell, kept),
                 self.frames[kept],
                 rates[kept],
                 self.history,
@@ -264,8 +264,23 @@ def _over_bins(sums: Array) -> Array:
         )
 
 
-def _cosines(fields: LatentFields | xr.Dataset, cell: int, kept: Array) -> Array:
-    """Return cosines (frame, frame) of a cell's fields at some frames."""
+def field_cosines(fields: LatentFields | xr.Dataset, cell: int, kept: Array) -> Array:
+    """Return the cosines of a cell's fields at some frames.
+
+    Parameters
+    ----------
+    fields : LatentFields or xarray.Dataset
+        Whole fields, or what `dynamic_fields` returns, of which the spatial maps are compared.
+    cell : int
+        Position of the cell.
+    kept : ndarray of int (frame,)
+        Positions of the frames.
+
+    Returns
+    -------
+    ndarray (frame, frame)
+        Cosines, NaN where a field is zero.
+    """
     if not kept.size:
         return np.zeros((0, 0))
     if isinstance(fields, LatentFields):
