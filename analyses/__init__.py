@@ -88,6 +88,8 @@ from retinacodec.analyses.receptive_fields import (
 from retinacodec.analyses.retina_panels import retina_panels
 from retinacodec.analyses.scheme import draw_scheme
 from retinacodec.analyses.spike_covariance import draw_eigenvalues, spike_triggered_covariance
+from retinacodec.analyses.sta_bands import sta_bands, sta_profiles
+from retinacodec.analyses.sta_significance import ShiftNull, WhiteNull, sta_significance
 from retinacodec.analyses.statistics import compare_quantities, layer_statistics, sign_correlation
 from retinacodec.analyses.summaries import (
     draw_prediction,
@@ -99,6 +101,8 @@ from retinacodec.analyses.summaries import (
 __all__ = [
     "Planted",
     "SCENARIOS",
+    "ShiftNull",
+    "WhiteNull",
     "active_modes",
     "agreement_null",
     "channel_activations",
@@ -181,6 +185,9 @@ __all__ = [
     "specificity",
     "spike_triggered_average",
     "spike_triggered_covariance",
+    "sta_bands",
     "sta_peaks",
+    "sta_profiles",
+    "sta_significance",
     "telling_modes",
 ]

@@ -10,27 +10,34 @@ import torch
 import xarray as xr
 from scipy.stats import norm
 
-from retinacodec.errors import InputError, Problems
+from retinacodec.analyses.triggered_responses import TriggeredResponses, triggered_responses
+from retinacodec.errors import InputError
 from retinacodec.plotting import COLOURS, field_map, trace
-from retinacodec.schema import check_pair, check_recording, check_stimulus
 from retinacodec.triggered_sums import triggered_sum
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw_sta", "draw_time_course", "spike_triggered_average", "sta_peaks"]
+__all__ = [
+    "draw_sta",
+    "draw_time_course",
+    "field_frame",
+    "spike_triggered_average",
+    "sta_peaks",
+]
 
 Array = npt.NDArray[Any]
 
 
 def spike_triggered_average(
     movie: xr.Dataset,
-    recording: xr.Dataset,
+    response: xr.Dataset | xr.DataArray,
     *,
     history: int,
     latency: int = 0,
     frames: npt.ArrayLike | None = None,
     chunk: int = 4096,
+    sparse: bool | None = None,
 ) -> xr.Dataset:
     """Average the stimulus before each spike, for all cells at once.
 
@@ -38,77 +45,104 @@ def spike_triggered_average(
     ----------
     movie : xarray.Dataset
         Stimulus with ``contrast`` (time, y, x); white noise for an unbiased estimate.
-    recording : xarray.Dataset
-        Recording with ``spike_count`` (time, cell) on the frames of the movie.
+    response : xarray.Dataset or xarray.DataArray
+        Recording with ``spike_count`` (time, cell) on the frames of the movie; or ``rate``
+        (time, cell), Hz, of a recording or of a model (what ``predict`` returns), laid on the
+        movie by its ``time``. Frames with NaN are left out.
     history : int
         Frames that the average reaches back.
     latency : int, default 0
         Frames between the newest frame of the window and the spike's own frame.
     frames : array_like of int, optional
-        Response frames whose spikes count, such as ``split.train``; all if left out.
+        Movie frames whose responses count, such as ``split.train``; all if left out.
     chunk : int, default 4096
-        Movie frames multiplied at a time; the result does not depend on it.
+        Movie frames summed at a time; the result does not depend on it.
+    sparse : bool, optional
+        Visit frames with spikes only, else multiply all; the faster if left out.
 
     Returns
     -------
     xarray.Dataset
         ``sta`` (cell, lag, y, x), mean contrast before a spike; ``z`` (cell, lag, y, x), the same
-        in standard errors of white noise; ``spikes`` (cell), how many were averaged;
-        ``effective_spikes`` (cell), ``(sum k)^2 / sum k^2`` of the counts, smaller where spikes
-        share frames. NaN for a cell without spikes. Lag 0 is the frame on screen in the spike's
-        own bin, the past is negative, s.
+        in standard errors of white noise; ``spikes`` (cell), how many were averaged, or were
+        expected at these rates; ``effective_spikes`` (cell), ``(sum k)^2 / sum k^2`` of the
+        counts, smaller where spikes share frames. NaN for a cell without spikes. Lag 0 is the
+        frame on screen in the spike's own bin, the past is negative, s.
 
     Raises
     ------
     InputError
-        If movie and recording do not fit, or a number is out of range.
+        If movie and response do not fit, a weight is negative, or a number is out of range.
 
     Notes
     -----
     ``sta[n, l] = sum_t k_n(t) s(t - l) / sum_t k_n(t)`` over response frames with a whole window
-    ``t - latency - history + 1 .. t - latency``, and ``z = sta sqrt(sum_t k_n(t)) / sd(s)``. All
-    cells and lags are one matrix product of the lagged counts with the movie; windows of the
-    movie are never copied.
+    ``t - latency - history + 1 .. t - latency``, with spikes or rates ``k``, and ``z = sta
+    sqrt(N) / sd(s)`` with N the spikes, and for rates the effective ones. Windows of the movie
+    are never copied: see `retinacodec.triggered_sums.triggered_sum`. For responses to correlated
+    stimuli or many spikes a frame, ask `sta_significance` in place of ``z``.
 
     References
     ----------
     .. [1] Chichilnisky, Network: Computation in Neural Systems 12, 199 (2001).
     """
-    check_stimulus(movie)
-    check_recording(recording)
-    check_pair(movie, recording)
-    counts = _usable_counts(recording, history, latency, frames)
+    found = triggered_responses(movie, response, history=history, latency=latency, frames=frames)
     contrast = movie["contrast"].values
-    shown, weights = torch.from_numpy(contrast), torch.from_numpy(counts)
-    total = triggered_sum(shown, weights, history, latency, chunk=chunk).numpy()
-    spikes = counts.sum(axis=0, dtype=np.float64)
+    shown, weights = torch.from_numpy(contrast), torch.from_numpy(found.weights)
+    mean = triggered_sum(shown, weights, history, latency, chunk=chunk, sparse=sparse).numpy()
+    spread = contrast.std(dtype=np.float64)
+    windows = found.total if found.counted else found.effective
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = total / spikes[:, None, None, None]
-        effective = spikes**2 / (counts**2).sum(axis=0, dtype=np.float64)
-        error = contrast.std(dtype=np.float64) / np.sqrt(spikes)[:, None, None, None]
+        mean /= found.total.astype(mean.dtype)[:, None, None, None]
+        z = mean * (np.sqrt(windows) / spread).astype(mean.dtype)[:, None, None, None]
     dims = ("cell", "lag", "y", "x")
-    lag = (np.arange(1 - history, 1) - latency) / movie.attrs["frame_rate"]
     words = {"units": "1", "long_name": "mean contrast before a spike"}
+    averaged = {"units": "1", "long_name": "spikes averaged"}
     return xr.Dataset(
         {
-            "sta": (dims, mean.astype(np.float32), words),
-            "z": (dims, (mean / error).astype(np.float32), {"units": "1"}),
-            "spikes": ("cell", spikes, {"units": "1", "long_name": "spikes averaged"}),
-            "effective_spikes": ("cell", effective, {"units": "1"}),
+            "sta": (dims, mean.astype(np.float32, copy=False), words),
+            "z": (dims, z.astype(np.float32, copy=False), {"units": "1"}),
+            "spikes": ("cell", found.total, averaged),
+            "effective_spikes": ("cell", found.effective, {"units": "1"}),
         },
-        coords={
-            "cell": recording["cell"],
+        **field_frame(movie, found, history, latency),
+    )
+
+
+def field_frame(
+    movie: xr.Dataset, responses: TriggeredResponses, history: int, latency: int
+) -> dict[str, Any]:
+    """Return coordinates and attributes of fields that were averaged over windows.
+
+    Parameters
+    ----------
+    movie : xarray.Dataset
+        Stimulus with ``contrast`` (time, y, x).
+    responses : TriggeredResponses
+        What was averaged.
+    history, latency : int
+        The window, frames.
+
+    Returns
+    -------
+    dict
+        ``coords`` (cell, lag in s, y and x in um) and ``attrs``, for ``xarray.Dataset``.
+    """
+    lag = (np.arange(1 - history, 1) - latency) / movie.attrs["frame_rate"]
+    return {
+        "coords": {
+            "cell": responses.cell,
             "lag": ("lag", lag, {"units": "s", "long_name": "time before the spike's frame"}),
             "y": movie["y"],
             "x": movie["x"],
         },
-        attrs={
+        "attrs": {
             "kind": "receptive_fields",
             "frame_rate": movie.attrs["frame_rate"],
             "history": history,
             "latency": latency,
         },
-    )
+    }
 
 
 def sta_peaks(averages: xr.Dataset, *, significance: float = 0.05) -> xr.Dataset:
@@ -192,7 +226,7 @@ def draw_time_course(averages: xr.Dataset, ax: Axes, *, cell: int | str = 0) -> 
     Parameters
     ----------
     averages : xarray.Dataset
-        What `spike_triggered_average` returns.
+        What `spike_triggered_average` returns, or `sta_bands`, whose band is shaded.
     ax : matplotlib.axes.Axes
         Where to draw.
     cell : int or str, default 0
@@ -205,9 +239,14 @@ def draw_time_course(averages: xr.Dataset, ax: Axes, *, cell: int | str = 0) -> 
     """
     one = _one_cell(averages, cell)
     peak = sta_peaks(one).isel(cell=0)
-    course = one["sta"].isel(cell=0, y=int(peak["row"]), x=int(peak["column"]))
+    row, column = int(peak["row"]), int(peak["column"])
+    course = one["sta"].isel(cell=0, y=row, x=column)
     ax.axhline(0, color=COLOURS.quiet, linewidth=0.5)
-    trace(ax, 1000 * one["lag"], course, colour=COLOURS.on if peak["z"] > 0 else COLOURS.off)
+    colour = COLOURS.on if peak["z"] > 0 else COLOURS.off
+    if "low" in one:
+        low, high = (one[end].isel(cell=0, y=row, x=column) for end in ("low", "high"))
+        ax.fill_between(1000 * one["lag"], low, high, color=colour, alpha=0.2, linewidth=0)
+    trace(ax, 1000 * one["lag"], course, colour=colour)
     ax.set(xlabel="time before spike (ms)", ylabel="mean contrast")
     return ax
 
@@ -219,29 +258,3 @@ def _one_cell(averages: xr.Dataset, cell: int | str) -> xr.Dataset:
             raise InputError(f"no cell {cell!r}; there are {averages['cell'].values.tolist()}")
         return averages.sel(cell=[cell])
     return averages.isel(cell=[cell])
-
-
-def _usable_counts(
-    recording: xr.Dataset, history: int, latency: int, frames: npt.ArrayLike | None
-) -> Array:
-    """Return counts (time, cell) with 0 wherever a spike must not count."""
-    counts = np.nan_to_num(recording["spike_count"].values).astype(np.float32)
-    length = len(counts)
-    chosen = np.arange(length) if frames is None else np.asarray(frames)
-    problems = Problems()
-    problems.require(history >= 1, f"history: expected at least 1 frame, got {history}")
-    problems.require(latency >= 0, f"latency: expected at least 0 frames, got {latency}")
-    problems.require(
-        history - 1 + latency < length,
-        f"history: {history} frames and latency {latency} reach beyond the {length} frames shown",
-    )
-    inside = np.issubdtype(chosen.dtype, np.integer) and bool(
-        ((chosen >= 0) & (chosen < length)).all()
-    )
-    problems.require(inside, f"frames: expected whole numbers from 0 to {length - 1}")
-    problems.raise_as("spike_triggered_average")
-    used = np.zeros(length, dtype=bool)
-    used[chosen] = True
-    used[: history - 1 + latency] = False
-    counts[~used] = 0
-    return counts
