@@ -1,5 +1,7 @@
 """Means, cosines and separable forms of latent fields against those of the fields."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ import xarray as xr
 from retinacodec.errors import InputError
 from retinacodec.first_layer import Filters
 from retinacodec.latent_fields import LatentFields
-from retinacodec.separable import field_shape
+from retinacodec.separable import field_shape, separable
 
 SHAPES = {
     "plain": ({}, (9, 13)),
@@ -18,9 +20,12 @@ SHAPES = {
 }
 
 
-def _record(options, size, channels=2, dtype=torch.float64):
+def _record(options, size, channels=2, dtype=torch.float64, courses=6):
     generator = torch.Generator().manual_seed(0)
-    weight = torch.randn((channels, 6, 3, 4), generator=generator, dtype=dtype)
+    weight = torch.randn((channels, courses, 3, 4), generator=generator, dtype=dtype)
+    if courses < 6:
+        time = torch.randn((6, courses), generator=generator, dtype=dtype)
+        weight = torch.einsum("lr,crhw->clhw", time, weight)
     filters = Filters(name="conv1", weight=weight, size=size, **options)
     probe = torch.nn.functional.conv2d(torch.zeros(1, 6, *size, dtype=dtype), weight, **options)
     shape = (7, 3, channels, *probe.shape[2:])
@@ -139,3 +144,62 @@ def test_separable_form_of_an_unknown_field_is_unknown():
     assert np.isnan(forms["spatial"][2, 1]).all() and np.isnan(forms["separability"][2, 1])
     assert int(np.isnan(forms["separability"]).sum()) == 1
     assert np.isnan(field_shape(forms)["latency"][2, 1])
+
+
+@pytest.mark.parametrize("options", [{}, {"stride": (2, 1)}])
+@pytest.mark.parametrize("courses", [1, 2, 3])
+def test_few_time_courses_give_the_same_fields_and_forms(courses, options):
+    kept = _record(options, (8, 9), courses=courses)
+    basis, reduced = kept.filters.temporal
+    assert basis.shape == (6, courses) and reduced.weight.shape[1] == courses
+    plain = kept.filters._transpose(torch.from_numpy(kept.latent.values).flatten(0, 1))
+    fields = plain.reshape(7, 3, 6, 8, 9).numpy()
+    np.testing.assert_allclose(kept.project(), fields, atol=1e-11)
+    forms, expected = kept.separable(), separable(kept.project())
+    for name in ("spatial", "temporal", "separability", "gain"):
+        np.testing.assert_allclose(forms[name], expected[name], atol=1e-9, err_msg=name)
+    products = np.einsum("ica,jca->cij", *(2 * [fields.reshape(7, 3, -1)]))
+    np.testing.assert_allclose(kept.gram(), products, atol=1e-10)
+
+
+def test_filters_of_many_time_courses_are_left_as_they_are():
+    assert _record({}, (8, 9), courses=4).filters.temporal is None
+    assert _record({}, (8, 9)).filters.temporal is None
+
+
+def test_separable_form_of_a_constant_time_course():
+    kept = _record({}, (8, 9), courses=1)
+    flat = torch.ones_like(kept.filters.weight) * kept.filters.weight[:, :1]
+    constant = dataclasses.replace(kept, filters=dataclasses.replace(kept.filters, weight=flat))
+    forms, expected = constant.separable(), separable(constant.project())
+    np.testing.assert_allclose(forms["spatial"], expected["spatial"], atol=1e-9)
+    np.testing.assert_allclose(forms["temporal"], expected["temporal"], atol=1e-9)
+
+
+def test_inner_products_are_those_of_the_fields(kept):
+    vectors = _vectors(kept)
+    expected = np.einsum("icf,jcf->cij", vectors, vectors)
+    np.testing.assert_allclose(kept.gram().values, expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("rows", [slice(0, 3), slice(2, 6), slice(5, None), slice(None)])
+def test_a_window_of_the_frame_is_the_cut_field(rows):
+    kept = _record({}, (9, 13))
+    columns = slice(4, 12)
+    cut = kept.window(rows, columns)
+    whole = kept.project()[..., rows, columns]
+    np.testing.assert_allclose(cut.project(), whole, atol=1e-12)
+    assert cut.project()["y"].equals(whole["y"]) and cut.project()["x"].equals(whole["x"])
+    assert set(cut.latent["y"].values) <= set(kept.latent["y"].values)
+    flat = whole.values.reshape(7, 3, -1)
+    unit = flat / np.linalg.norm(flat, axis=-1, keepdims=True)
+    np.testing.assert_allclose(cut.cosines(), np.einsum("ica,jca->cij", unit, unit), atol=1e-12)
+    again = cut.window(slice(1, 3), slice(0, 2))
+    np.testing.assert_allclose(again.project(), whole[..., 1:3, 0:2], atol=1e-12)
+
+
+def test_a_window_that_is_empty_or_of_a_strided_layer_is_refused():
+    with pytest.raises(InputError, match="some rows"):
+        _record({}, (9, 13)).window(slice(4, 4), slice(0, 3))
+    with pytest.raises(InputError, match="stride"):
+        _record(*SHAPES["strided"]).window(slice(0, 4), slice(0, 3))
