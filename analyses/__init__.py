@@ -26,9 +26,17 @@ from retinacodec.analyses.dynamic_fields import (
     draw_mode_field,
     dynamic_fields,
 )
-from retinacodec.analyses.field_frames import mode_sets
+from retinacodec.analyses.field_dynamics import draw_dynamics, field_dynamics
+from retinacodec.analyses.field_frames import consecutive_frames, loading_at, loading_on, mode_sets
 from retinacodec.analyses.field_pairs import compare_fields
+from retinacodec.analyses.field_persistence import draw_persistence, field_persistence
 from retinacodec.analyses.field_similarity import draw_similarity, field_similarity
+from retinacodec.analyses.field_transitions import (
+    draw_transitions,
+    polarity_states,
+    state_transitions,
+)
+from retinacodec.analyses.field_variance import draw_variance, field_variance
 from retinacodec.analyses.figures import (
     draw_combinations,
     draw_contributions,
@@ -68,6 +76,7 @@ from retinacodec.analyses.mode_figures import (
     draw_rates_raster,
     draw_stability,
 )
+from retinacodec.analyses.mode_polarity import mode_polarity
 from retinacodec.analyses.mode_projection import distil_modes, project_modes
 from retinacodec.analyses.modes import find_modes
 from retinacodec.analyses.modes_overview import modes_figure, modes_numbers
@@ -79,6 +88,7 @@ from retinacodec.analyses.pathway_recovery import (
 )
 from retinacodec.analyses.pathways import match_pathways, pathway_truth
 from retinacodec.analyses.planted import SCENARIOS, Planted
+from retinacodec.analyses.polarity_flips import draw_flips, polarity_flips
 from retinacodec.analyses.receptive_fields import (
     draw_sta,
     draw_time_course,
@@ -118,6 +128,7 @@ __all__ = [
     "compare_models",
     "compare_pathway_recovery",
     "compare_quantities",
+    "consecutive_frames",
     "consensus_clusters",
     "contrast_modes",
     "correlated_modes",
@@ -132,8 +143,10 @@ __all__ = [
     "draw_coverage",
     "draw_depth",
     "draw_dynamic_field",
+    "draw_dynamics",
     "draw_eigenvalues",
     "draw_events",
+    "draw_flips",
     "draw_ground_truth",
     "draw_groups",
     "draw_interneuron_matches",
@@ -146,6 +159,7 @@ __all__ = [
     "draw_modes_raster",
     "draw_pathway_areas",
     "draw_pathway_atoms",
+    "draw_persistence",
     "draw_prediction",
     "draw_rates_raster",
     "draw_residuals",
@@ -155,12 +169,19 @@ __all__ = [
     "draw_stability",
     "draw_time_course",
     "draw_training",
+    "draw_transitions",
+    "draw_variance",
     "dynamic_fields",
+    "field_dynamics",
+    "field_persistence",
     "field_similarity",
+    "field_variance",
     "find_modes",
     "ground_truth_markdown",
     "ground_truth_table",
     "layer_statistics",
+    "loading_at",
+    "loading_on",
     "lone_frames",
     "match_clusters",
     "match_interneurons",
@@ -170,11 +191,14 @@ __all__ = [
     "mode_class_stability",
     "mode_coverage",
     "mode_event_correlation",
+    "mode_polarity",
     "mode_sets",
     "modes_figure",
     "modes_numbers",
     "panel_numbers",
     "pathway_truth",
+    "polarity_flips",
+    "polarity_states",
     "project_modes",
     "relative_residuals",
     "retina_figure",
@@ -189,5 +213,6 @@ __all__ = [
     "sta_peaks",
     "sta_profiles",
     "sta_significance",
+    "state_transitions",
     "telling_modes",
 ]
