@@ -107,8 +107,10 @@ from retinacodec.analyses.summaries import (
     draw_training,
     relative_residuals,
 )
+from retinacodec.analyses.window_covariances import NestedShifts
 
 __all__ = [
+    "NestedShifts",
     "Planted",
     "SCENARIOS",
     "ShiftNull",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,12 @@ import scipy.linalg
 import xarray as xr
 
 from retinacodec.analyses.receptive_fields import spike_triggered_average, sta_peaks
+from retinacodec.analyses.triggered_responses import TriggeredResponses, triggered_responses
+from retinacodec.analyses.window_covariances import (
+    NestedShifts,
+    WindowCovariance,
+    prior_covariance,
+)
 from retinacodec.errors import Problems
 from retinacodec.plotting import COLOURS
 
@@ -22,18 +28,19 @@ __all__ = ["draw_eigenvalues", "spike_triggered_covariance"]
 Array = npt.NDArray[Any]
 
 _MOST_DIMENSIONS = 6000  # a covariance of this size takes 0.3 GB and a minute
-_CHUNK = 2048  # stimulus windows gathered at a time
 
 
 def spike_triggered_covariance(
     movie: xr.Dataset,
-    recording: xr.Dataset,
+    response: xr.Dataset | xr.DataArray,
     *,
     history: int,
     latency: int = 0,
     window: int = 8,
     components: int = 4,
     centres: npt.ArrayLike | None = None,
+    correlated: bool = False,
+    null: NestedShifts | None = None,
     frames: npt.ArrayLike | None = None,
 ) -> xr.Dataset:
     """Find features along which the variance of the stimulus before spikes differs.
@@ -41,9 +48,9 @@ def spike_triggered_covariance(
     Parameters
     ----------
     movie : xarray.Dataset
-        Stimulus with ``contrast`` (time, y, x) of white noise.
-    recording : xarray.Dataset
-        Recording with ``spike_count`` (time, cell) on the frames of the movie.
+        Stimulus with ``contrast`` (time, y, x).
+    response : xarray.Dataset or xarray.DataArray
+        Recording, or rates, as in `spike_triggered_average`.
     history : int
         Frames that a feature reaches back.
     latency : int, default 0
@@ -56,8 +63,13 @@ def spike_triggered_covariance(
     centres : array_like of int (cell, 2), optional
         Row and column of the pixel in the middle of each cell's square, for cells without an
         average; the peak of the average if left out.
+    correlated : bool, default False
+        Subtract the measured covariance of all windows, for stimuli that are not white noise;
+        else that of white noise of the same power.
+    null : NestedShifts, optional
+        Test the kept eigenvalues against shifted responses.
     frames : array_like of int, optional
-        Response frames whose spikes count; all if left out.
+        Movie frames whose responses count; all if left out.
 
     Returns
     -------
@@ -66,58 +78,53 @@ def spike_triggered_covariance(
         first and the most negative last; ``feature`` (cell, component, lag, row, column), unit
         norm, with a positive strongest value; ``y`` and ``x`` (cell, row or column), um;
         ``chance_low`` and ``chance_high`` (cell), where eigenvalues of as many unrelated windows
-        would end; ``sta`` (cell, lag, row, column); ``spikes`` (cell). NaN for a cell without
-        two spikes.
+        of white noise would end (NaN if ``correlated``); ``sta`` (cell, lag, row, column);
+        ``spikes`` (cell). With a null also ``p`` and ``significant`` (cell, component), and
+        ``null_low`` and ``null_high`` (cell), the ends for shifted responses. NaN for a cell
+        without two windows.
 
     Raises
     ------
     InputError
-        If movie and recording do not fit, a number is out of range, or a window would have more
+        If movie and response do not fit, a number is out of range, or a window would have more
         than 6000 dimensions.
 
     Notes
     -----
-    ``C = sum_t k(t) v(t) v(t)^T / sum_t k(t) - sd^2 (1 - u u^T)`` with ``v`` the window less its
-    projection on the unit average ``u``, where the average has a peak above chance, else with the
-    window itself and no ``u``. A spike counts once, so that a frame with k spikes has weight k.
-    Chance is the Marchenko-Pastur law, ``sd^2 ((1 -+ sqrt(D / n))^2 - 1)`` for D dimensions and
-    ``n = (sum k)^2 / sum k^2`` windows. Windows are gathered for frames with spikes only, a chunk
-    at a time.
+    ``C = P (sum_t k(t) v(t) v(t)^T / sum_t k(t) - prior) P`` with ``v`` the window less the mean
+    of each pixel, ``P = 1 - u u^T`` where the average has a peak above chance, ``u`` of unit norm
+    along it, else ``P = 1``; the prior is ``sd^2 1``, or ``mean_t v(t) v(t)^T`` if correlated. A
+    spike counts once, so that a frame with k spikes has weight k. Chance is the Marchenko-Pastur
+    law, ``sd^2 ((1 -+ sqrt(D / n))^2 - 1)`` for D dimensions and ``n = (sum k)^2 / sum k^2``
+    windows. Windows are gathered for frames with spikes only, a chunk at a time.
 
     References
     ----------
     .. [1] Schwartz, Pillow, Rust, Simoncelli, Journal of Vision 6, 484 (2006).
     """
-    averages = spike_triggered_average(
-        movie, recording, history=history, latency=latency, frames=frames
-    )
+    options: dict[str, Any] = {"history": history, "latency": latency, "frames": frames}
+    averages = spike_triggered_average(movie, response, **options)
+    found = triggered_responses(movie, response, **options)
     shape = history, min(window, movie.sizes["y"]), min(window, movie.sizes["x"])
     problems = _shape_problems(shape, window, components)
-    counts = recording["spike_count"].transpose("time", "cell").values
-    peaks = sta_peaks(averages)
+    contrast = movie["contrast"].values
+    mean = contrast.mean(axis=0, dtype=np.float64).astype(np.float32)
+    peaks = sta_peaks(_centred(averages, mean, found, float((contrast - mean).std())))
     middles = np.column_stack([peaks["row"], peaks["column"]]) if centres is None else centres
     middles = np.asarray(middles, dtype=int)
+    cells = found.weights.shape[1]
     problems.require(
-        middles.shape == (counts.shape[1], 2),
-        f"centres: expected ({counts.shape[1]}, 2), got {middles.shape}",
+        middles.shape == (cells, 2), f"centres: expected ({cells}, 2), got {middles.shape}"
     )
     problems.raise_as("spike_triggered_covariance")
-    driven = _driven(averages, peaks)
-    pixels = movie["contrast"].values
-    cells = [
-        _one_cell(
-            pixels,
-            _counted(counts[:, cell], history - 1 + latency, frames),
-            averages["sta"].values[cell],
-            bool(driven[cell]),
-            (int(middles[cell, 0]), int(middles[cell, 1])),
-            shape,
-            latency,
-            components,
-        )
-        for cell in range(counts.shape[1])
+    driven = np.abs(peaks["z"].values) > peaks.attrs["chance"]
+    plan = _Plan(contrast, mean, found, shape, latency, components, correlated, null)
+    parts = [
+        plan.cell(cell, averages["sta"].values[cell], bool(driven[cell]), middles[cell])
+        for cell in range(cells)
     ]
-    return _dataset(cells, averages, movie)
+    result = _dataset(parts, averages, movie)
+    return result.assign_attrs(correlated=int(correlated), null=repr(null))
 
 
 def _shape_problems(shape: tuple[int, int, int], window: int, components: int) -> Problems:
@@ -137,10 +144,13 @@ def _shape_problems(shape: tuple[int, int, int], window: int, components: int) -
     return problems
 
 
-def _driven(averages: xr.Dataset, peaks: xr.Dataset) -> npt.NDArray[np.bool_]:
-    """Return which cells have an average that stands out of chance."""
-    z = peaks["z"] * np.sqrt(averages["effective_spikes"] / averages["spikes"])
-    return np.asarray(np.abs(z.values) > peaks.attrs["chance"])
+def _centred(
+    averages: xr.Dataset, mean: Array, found: TriggeredResponses, spread: float
+) -> xr.Dataset:
+    """Return averages less the mean of each pixel, in errors of as many different windows."""
+    size = np.sqrt(found.effective) / spread if spread else np.full(found.effective.shape, np.nan)
+    z = (averages["sta"].values - mean) * np.expand_dims(size, (1, 2, 3))
+    return averages.assign(z=(averages["z"].dims, z))
 
 
 def draw_eigenvalues(covariances: xr.Dataset, ax: Axes, *, cell: int = 0) -> Axes:
@@ -158,79 +168,98 @@ def draw_eigenvalues(covariances: xr.Dataset, ax: Axes, *, cell: int = 0) -> Axe
     Returns
     -------
     matplotlib.axes.Axes
-        The axis: dots are eigenvalues, the grey band is chance.
+        The axis: dots are eigenvalues, coloured where significant; the band is chance, that of
+        shifted responses where they were asked for.
     """
     one = covariances.isel(cell=cell)
-    ax.axhspan(
-        float(one["chance_low"]), float(one["chance_high"]), color=COLOURS.paper, linewidth=0
-    )
+    kind = "null" if "null_low" in one else "chance"
+    low, high = float(one[f"{kind}_low"]), float(one[f"{kind}_high"])
+    if np.isfinite([low, high]).all():
+        ax.axhspan(low, high, color=COLOURS.paper, linewidth=0)
     place = np.arange(one.sizes["component"])
     ax.plot(place, one["eigenvalue"], "o", color=COLOURS.ink, markersize=3)
+    if "significant" in one:
+        sure = one["significant"].values
+        ax.plot(place[sure], one["eigenvalue"][sure], "o", color=COLOURS.highlight, markersize=3)
     ax.set(xlabel="component", ylabel="change of variance (contrast²)")
     return ax
 
 
-def _counted(counts: Array, first: int, frames: npt.ArrayLike | None) -> Array:
-    """Return counts of a cell with 0 wherever a spike must not count."""
-    used = np.zeros(counts.size, dtype=bool)
-    used[slice(None) if frames is None else np.asarray(frames)] = True
-    used[:first] = False
-    return np.where(used, np.nan_to_num(counts), 0.0).astype(np.float64)
+@dataclass(frozen=True)
+class _Plan:
+    """What is the same for all cells."""
 
+    contrast: Array
+    mean: Array
+    responses: TriggeredResponses
+    shape: tuple[int, int, int]
+    latency: int
+    components: int
+    correlated: bool
+    null: NestedShifts | None
 
-def _one_cell(
-    contrast: Array,
-    counts: Array,
-    average: Array,
-    driven: bool,
-    peak: tuple[int, int],
-    shape: tuple[int, int, int],
-    latency: int,
-    components: int,
-) -> dict[str, Any]:
-    """Return spectrum, features and place of one cell."""
-    history, height, width = shape
-    top, left = (
-        int(np.clip(middle - size // 2, 0, whole - size))
-        for middle, size, whole in zip(peak, (height, width), contrast.shape[1:], strict=True)
-    )
-    near = (slice(None), slice(top, top + height), slice(left, left + width))
-    mean = average[near].astype(np.float64).ravel()
-    result = {"sta": average[near], "spikes": counts.sum(), "top": top, "left": left}
-    if counts.sum() < 2:
-        nothing = np.full(2 * components, np.nan), np.full((2 * components, *shape), np.nan)
-        return {**result, "values": nothing[0], "features": nothing[1], "chance": (np.nan,) * 2}
-    second = np.zeros((mean.size, mean.size))
-    for windows, weight in _windows(contrast[near], counts, history, latency):
-        second += (windows * weight).T @ windows
-    power = float(contrast.var(dtype=np.float64))
-    change = second / counts.sum() - power * np.eye(mean.size)
-    if driven:
-        axis = (mean / np.linalg.norm(mean))[:, None]
-        change -= axis @ (axis.T @ change)
-        change -= (change @ axis) @ axis.T
-    values, vectors = scipy.linalg.eigh((change + change.T) / 2, driver="evd")
-    kept = np.r_[-1 : -components - 1 : -1, components - 1 : -1 : -1]
-    features = vectors[:, kept].T
-    strongest = np.abs(features).argmax(axis=1)
-    features *= np.sign(features[np.arange(len(kept)), strongest])[:, None]
-    ratio = np.sqrt(mean.size * (counts**2).sum() / counts.sum() ** 2)
-    chance = power * (max(1 - ratio, 0) ** 2 - 1), power * ((1 + ratio) ** 2 - 1)
-    features = features.reshape(-1, *shape)
-    return {**result, "values": values[kept], "features": features, "chance": chance}
+    def cell(self, cell: int, average: Array, driven: bool, middle: Array) -> dict[str, Any]:
+        """Return spectrum, features and place of one cell."""
+        history, height, width = self.shape
+        top, left = (
+            int(np.clip(place - size // 2, 0, whole - size))
+            for place, size, whole in zip(
+                middle, (height, width), self.contrast.shape[1:], strict=True
+            )
+        )
+        near = (slice(None), slice(top, top + height), slice(left, left + width))
+        weights = self.responses.weights[:, cell].astype(np.float64)
+        known = self.responses.known[:, cell]
+        result = {"sta": average[near], "spikes": weights.sum(), "top": top, "left": left}
+        if weights.sum() == 0 or (self.responses.counted and weights.sum() < 2):
+            return {**result, **self._nothing()}
+        patch = np.ascontiguousarray(self.contrast[near] - self.mean[near[1:]])
+        prior = prior_covariance(patch, known, history, self.latency, self.correlated)
+        covariance = WindowCovariance(patch, history, self.latency, prior)
+        axes = (average[near] - self.mean[near[1:]]).astype(np.float64).reshape(-1, 1)
+        axes = axes[:, : int(driven)] / np.linalg.norm(axes)
+        return {**result, **self._spectrum(covariance, weights, axes)}
 
+    def _spectrum(
+        self, covariance: WindowCovariance, weights: Array, axes: Array
+    ) -> dict[str, Any]:
+        """Return the ends of the spectrum, their features, and what chance allows."""
+        change = covariance.change(weights, axes)
+        values, vectors = scipy.linalg.eigh(change, driver="evd", overwrite_a=True)
+        kept = np.r_[-1 : -self.components - 1 : -1, self.components - 1 : -1 : -1]
+        features = vectors[:, kept]
+        strongest = np.abs(features).argmax(axis=0)
+        features = features * np.sign(features[strongest, np.arange(len(kept))])
+        result: dict[str, Any] = {
+            "eigenvalue": values[kept],
+            "feature": features.T.reshape(-1, *self.shape),
+            "chance_low": np.nan,
+            "chance_high": np.nan,
+        }
+        if not self.correlated:
+            ratio = np.sqrt(len(axes) * (weights**2).sum() / weights.sum() ** 2)
+            power = covariance.prior[0, 0]
+            result["chance_low"] = power * (max(1 - ratio, 0) ** 2 - 1)
+            result["chance_high"] = power * ((1 + ratio) ** 2 - 1)
+        if self.null is not None:
+            test = self.null(covariance, weights, axes, features, values[kept])
+            result |= {"p": test.p, "significant": test.significant}
+            result |= {"null_low": test.low, "null_high": test.high}
+        return result
 
-def _windows(
-    contrast: Array, counts: Array, history: int, latency: int
-) -> Iterator[tuple[Array, Array]]:
-    """Yield windows (spike frame, lag and pixel) of frames with spikes, and their counts."""
-    flat = contrast.reshape(len(contrast), -1)
-    reach = np.arange(1 - history, 1) - latency
-    spiking = np.flatnonzero(counts)
-    for start in range(0, spiking.size, _CHUNK):
-        part = spiking[start : start + _CHUNK]
-        windows = flat[part[:, None] + reach].reshape(part.size, -1)
-        yield windows, counts[part][:, None].astype(windows.dtype)
+    def _nothing(self) -> dict[str, Any]:
+        """Return what is known of a silent cell."""
+        count = 2 * self.components
+        result: dict[str, Any] = {
+            "eigenvalue": np.full(count, np.nan),
+            "feature": np.full((count, *self.shape), np.nan),
+            "chance_low": np.nan,
+            "chance_high": np.nan,
+        }
+        if self.null is not None:
+            result |= {"p": np.full(count, np.nan), "significant": np.zeros(count, dtype=bool)}
+            result |= {"null_low": np.nan, "null_high": np.nan}
+        return result
 
 
 def _dataset(cells: list[dict[str, Any]], averages: xr.Dataset, movie: xr.Dataset) -> xr.Dataset:
@@ -242,15 +271,25 @@ def _dataset(cells: list[dict[str, Any]], averages: xr.Dataset, movie: xr.Datase
         for axis, edge, size in (("y", "top", height), ("x", "left", width))
     }
     square = {"units": "1", "long_name": "change of variance, contrast squared"}
-    field = ("lag", "row", "column")
+    one, field = {"units": "1"}, ("lag", "row", "column")
+    told: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
+        "eigenvalue": (("cell", "component"), square),
+        "feature": (("cell", "component", *field), one),
+        "chance_low": (("cell",), square),
+        "chance_high": (("cell",), square),
+        "null_low": (("cell",), square),
+        "null_high": (("cell",), square),
+        "p": (("cell", "component"), one),
+        "significant": (("cell", "component"), one),
+        "sta": (("cell", *field), averages["sta"].attrs),
+        "spikes": (("cell",), one),
+    }
+    table = {
+        name: (dims, stack[name], words) for name, (dims, words) in told.items() if name in stack
+    }
     return xr.Dataset(
         {
-            "eigenvalue": (("cell", "component"), stack["values"], square),
-            "feature": (("cell", "component", *field), stack["features"], {"units": "1"}),
-            "chance_low": ("cell", stack["chance"][:, 0], square),
-            "chance_high": ("cell", stack["chance"][:, 1], square),
-            "sta": (("cell", *field), stack["sta"], averages["sta"].attrs),
-            "spikes": ("cell", stack["spikes"], {"units": "1"}),
+            **table,
             "y": (("cell", "row"), places["y"], {"units": "um"}),
             "x": (("cell", "column"), places["x"], {"units": "um"}),
         },

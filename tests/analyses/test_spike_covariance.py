@@ -37,9 +37,11 @@ def test_spectrum_equals_the_definition_with_each_spike_counted_once(latency, dr
     )
     windows, k = _windows(movie, 2, latency), counts[1 + latency :, 0]
     mean = k @ windows / k.sum()
-    unit = mean / np.linalg.norm(mean) * driven
+    centre = np.tile(movie["contrast"].values.mean(0, dtype=float).ravel(), 2)
+    windows = windows - centre
+    unit = (mean - centre) / np.linalg.norm(mean - centre) * driven
     left = windows - np.outer(windows @ unit, unit)
-    power = movie["contrast"].values.var(dtype=float)
+    power = movie["contrast"].values.var(axis=0, dtype=float).mean()
     matrix = (left * k[:, None]).T @ left / k.sum() - power * (np.eye(18) - np.outer(unit, unit))
     values = np.sort(np.linalg.eigvalsh(matrix))[::-1]
     np.testing.assert_allclose(found["eigenvalue"][0], values, atol=1e-6)
