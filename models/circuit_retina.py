@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import xarray as xr
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from retinacodec.errors import Problems
@@ -20,6 +21,7 @@ from retinacodec.models.retina_cells import (
     GanglionType,
     mosaic,
 )
+from retinacodec.models.retina_fields import pathway_fields
 from retinacodec.models.retina_stages import Amacrines, Bipolars, Concatenation, Pools, Rates
 from retinacodec.models.retina_truth import (
     interneuron_traces,
@@ -252,6 +254,12 @@ class CircuitRetina(nn.Module):
     def pathway_contributions(self, movie: xr.Dataset, *, event_hz: float = 30.0) -> xr.Dataset:
         """Return what each pathway gave to each cell; see `pathway_contributions`."""
         return pathway_contributions(self, movie, event_hz=event_hz)
+
+    def pathway_fields(
+        self, movie: xr.Dataset, *, frames: ArrayLike, cells: ArrayLike | None = None
+    ) -> xr.DataArray:
+        """Return the true field of each cell by interneuron type; see `pathway_fields`."""
+        return pathway_fields(self, movie, frames=frames, cells=cells)
 
 
 def _tuples(record: dict[str, Any]) -> dict[str, Any]:
