@@ -68,6 +68,7 @@ from retinacodec.analyses.mode_coverage import (
     mode_coverage,
     specificity,
 )
+from retinacodec.analyses.mode_fields import mode_fields
 from retinacodec.analyses.mode_figures import (
     draw_atoms,
     draw_mode_loadings,
@@ -97,6 +98,9 @@ from retinacodec.analyses.receptive_fields import (
 )
 from retinacodec.analyses.retina_panels import retina_panels
 from retinacodec.analyses.scheme import draw_scheme
+from retinacodec.analyses.source_shares import source_shares
+from retinacodec.analyses.sources_figure import draw_source_shares, draw_sources, sources_figure
+from retinacodec.analyses.sources_numbers import sources_numbers
 from retinacodec.analyses.spike_covariance import draw_eigenvalues, spike_triggered_covariance
 from retinacodec.analyses.sta_bands import sta_bands, sta_profiles
 from retinacodec.analyses.sta_significance import ShiftNull, WhiteNull, sta_significance
@@ -167,6 +171,8 @@ __all__ = [
     "draw_residuals",
     "draw_scheme",
     "draw_similarity",
+    "draw_source_shares",
+    "draw_sources",
     "draw_sta",
     "draw_stability",
     "draw_time_course",
@@ -193,6 +199,7 @@ __all__ = [
     "mode_class_stability",
     "mode_coverage",
     "mode_event_correlation",
+    "mode_fields",
     "mode_polarity",
     "mode_sets",
     "modes_figure",
@@ -208,6 +215,9 @@ __all__ = [
     "score_modes",
     "sign_correlation",
     "silhouette_null",
+    "source_shares",
+    "sources_figure",
+    "sources_numbers",
     "specificity",
     "spike_triggered_average",
     "spike_triggered_covariance",
