@@ -26,6 +26,7 @@ from retinacodec.analyses.dynamic_fields import (
     draw_mode_field,
     dynamic_fields,
 )
+from retinacodec.analyses.field_checks import compare_with_average, draw_field_agreement
 from retinacodec.analyses.field_dynamics import draw_dynamics, field_dynamics
 from retinacodec.analyses.field_frames import consecutive_frames, loading_at, loading_on, mode_sets
 from retinacodec.analyses.field_pairs import compare_fields
@@ -134,6 +135,7 @@ __all__ = [
     "compare_models",
     "compare_pathway_recovery",
     "compare_quantities",
+    "compare_with_average",
     "consecutive_frames",
     "consensus_clusters",
     "contrast_modes",
@@ -152,6 +154,7 @@ __all__ = [
     "draw_dynamics",
     "draw_eigenvalues",
     "draw_events",
+    "draw_field_agreement",
     "draw_flips",
     "draw_ground_truth",
     "draw_groups",

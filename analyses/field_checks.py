@@ -1,0 +1,297 @@
+"""Whether a model's fields are those that its responses, or a recording's, show on average."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import xarray as xr
+
+from retinacodec.analyses.triggered_responses import TriggeredResponses, triggered_responses
+from retinacodec.bootstrap import draw_blocks, percentiles
+from retinacodec.circuit import Circuit, predict
+from retinacodec.errors import InputError, Problems
+from retinacodec.gradients import packed_fields
+from retinacodec.latent_fields import membership
+from retinacodec.plotting import COLOURS
+from retinacodec.separable import separable
+from retinacodec.triggered_sums import triggered_sum
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["compare_with_average", "draw_field_agreement"]
+
+Array = npt.NDArray[Any]
+
+_FIELDS = 4000  # frames with a field, where it is not said how many
+_SCORES = ("correlation", "spatial_correlation", "temporal_correlation", "slope")
+
+
+def compare_with_average(
+    circuit: Circuit,
+    movie: xr.Dataset,
+    response: xr.Dataset | xr.DataArray | None = None,
+    *,
+    frames: npt.ArrayLike | None = None,
+    every: int | None = None,
+    blocks: int = 20,
+    draws: int = 500,
+    level: float = 0.95,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    progress: bool = True,
+) -> xr.Dataset:
+    """Hold the mean instantaneous field of a model against a response-triggered average.
+
+    Parameters
+    ----------
+    circuit : Circuit
+        The circuit.
+    movie : xarray.Dataset
+        White noise with ``contrast`` (time, y, x).
+    response : xarray.Dataset or xarray.DataArray, optional
+        A recording of this movie with ``spike_count``, or a ``rate`` (time, cell); cells are
+        matched by name. The circuit's own rates if left out.
+    frames : array_like of int, optional
+        Movie frames whose responses count, such as those held out; all if left out.
+    every : int, optional
+        The field of every how-manyth of these frames enters the mean; if left out as few as
+        leave no more than 4000.
+    blocks : int, default 20
+        Runs of time that are resampled; at least 5.
+    draws : int, default 500
+        Resamples for the intervals.
+    level : float, default 0.95
+        Coverage of the intervals.
+    seed : int, default 0
+        Seed of the resamples.
+    device : str or torch.device, optional
+        Where to compute; the model's own device if left out.
+    progress : bool, default True
+        Show how far it has come.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``field`` and ``average`` (cell, lag, y, x), Hz per unit contrast, the model's mean field
+        and the average in the same unit. Over cells, each but the last two with ``_low`` and
+        ``_high``: ``correlation`` of the two over lags and pixels, ``spatial_correlation`` and
+        ``temporal_correlation`` of their separable forms, ``slope`` of the average against the
+        field; ``reliability``, the correlation that two such averages would have; ``corrected``,
+        the correlation over its root, NaN where it is not above 0; and ``chi2``, the mean square
+        of their difference in standard errors, 1 where they differ by sampling alone. It is
+        given for the circuit's own rates only, with ``every`` frame.
+
+    Raises
+    ------
+    InputError
+        If movie and response do not fit, no cell has the name of a recorded one, or a number is
+        out of range.
+
+    Notes
+    -----
+    For Gaussian white noise of variance ``s^2`` and any differentiable rate
+    ``E[dr/dx_l] = E[r x_l] / s^2`` (Stein 1981), so ``average = sum_t (r_t - r) x_{t+l} / (T
+    s^2)``. For other white noise it holds to second order, and for correlated movies not at all:
+    there the average is blurred by the movie. ``chi2`` is the mean over lags and pixels of the
+    squared t value of ``average - field`` over blocks, times ``(B - 3) / (B - 1)``. Reliability
+    is the split-half correlation of odd and even blocks, stepped up by Spearman and Brown.
+
+    References
+    ----------
+    Stein, Annals of Statistics 9, 1135 (1981). Bussgang, MIT RLE Report 216 (1952). Chichilnisky,
+    Network: Computation in Neural Systems 12, 199 (2001).
+    """
+    problems = Problems()
+    problems.require(blocks >= 5, f"blocks: expected at least 5, got {blocks}")
+    problems.require(every is None or every >= 1, f"every: expected at least 1, got {every}")
+    problems.require(draws >= 1, f"draws: expected at least 1, got {draws}")
+    problems.require(0 < level < 1, f"level: expected between 0 and 1, got {level}")
+    problems.raise_as("compare_with_average")
+    own = predict(circuit, movie, device=device)
+    names = _common(own, own if response is None else response)
+    window = {"history": circuit.history or 1, "latency": circuit.latency or 0}
+    given = own if response is None else response.sel(cell=names)
+    responses = triggered_responses(movie, given, **window, frames=frames)
+    used = np.flatnonzero(responses.known.any(axis=1))
+    if used.size < blocks * 2:
+        raise InputError(f"frames: {used.size} with a response are too few for {blocks} blocks")
+    step = -(-used.size // _FIELDS) if every is None else every
+    label = np.arange(used.size) * blocks // used.size
+    packed = packed_fields(
+        circuit,
+        movie,
+        cells=names,
+        frames=used[::step],
+        device=device,
+        budget_gb=np.inf,
+        progress=progress,
+    )
+    fields = packed.mean(membership(label[::step]))
+    averages = _averages(movie, responses, used, label, **window)
+    pairs = _Pairs(
+        fields.transpose("cell", "group", ...).values.astype(np.float64),
+        averages,
+        np.bincount(label, minlength=blocks).astype(np.float64),
+        fields.isel(group=0, drop=True),
+    )
+    exact = response is None and step == 1
+    return _dataset(pairs, draw_blocks(blocks, draws, seed), level, exact)
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Fields and averages (cell, block, lag, y, x) of the same blocks, and their frames."""
+
+    fields: Array
+    averages: Array
+    frames: Array
+    like: xr.DataArray
+
+    def mean(self, values: Array, weights: Array) -> Array:
+        """Return the mean over blocks (cell, lag, y, x) with weights (block,)."""
+        share = weights * self.frames
+        return np.asarray(np.tensordot(share / share.sum(), values, axes=([0], [1])))
+
+    def scores(self, weights: Array) -> dict[str, Array]:
+        """Return every score of all cells for blocks counted so often."""
+        field, average = (self.mean(values, weights) for values in (self.fields, self.averages))
+        flat = field.reshape(len(field), -1), average.reshape(len(average), -1)
+        forms = [separable(self.like.copy(data=values)) for values in (field, average)]
+        power = (flat[0] ** 2).sum(axis=1)
+        maps = [form["spatial"].values.reshape(len(field), -1) for form in forms]
+        courses = [form["temporal"].values for form in forms]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            slope = (flat[0] * flat[1]).sum(axis=1) / power
+        return {
+            "correlation": _correlation(*flat),
+            "spatial_correlation": _correlation(*maps),
+            "temporal_correlation": _correlation(*courses),
+            "slope": slope,
+        }
+
+    def reliability(self) -> Array:
+        """Return the correlation of two averages of so many frames, from odd and even blocks."""
+        even = (np.arange(len(self.frames)) % 2 == 0).astype(np.float64)
+        halves = [self.mean(self.averages, mask) for mask in (even, 1 - even)]
+        half = _correlation(*(values.reshape(len(values), -1) for values in halves))
+        return np.asarray(2 * half / (1 + half))
+
+    def chi2(self) -> Array:
+        """Return the mean squared t value of the difference over blocks, as it should be 1."""
+        gap, count = self.averages - self.fields, len(self.frames)
+        spread = gap.std(axis=1, ddof=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            t = np.sqrt(count) * gap.mean(axis=1) / spread
+        square = np.where(spread > 0, t**2, np.nan).reshape(len(t), -1)
+        return np.asarray(np.nanmean(square, axis=1) * (count - 3) / (count - 1))
+
+
+def _averages(
+    movie: xr.Dataset,
+    responses: TriggeredResponses,
+    used: Array,
+    label: Array,
+    history: int,
+    latency: int,
+) -> Array:
+    """Return response-triggered averages (cell, block, lag, y, x), Hz per unit contrast."""
+    contrast = movie["contrast"].values
+    shown, weights = torch.from_numpy(contrast), torch.from_numpy(responses.centred)
+    scale = movie.attrs["frame_rate"] / contrast.var(dtype=np.float64)
+    found = []
+    for block in range(label[-1] + 1):
+        inside = used[label == block]
+        start, stop = inside[0], inside[-1] + 1
+        reach = start - latency - history + 1
+        own = torch.cat([weights.new_zeros(start - reach, weights.shape[1]), weights[start:stop]])
+        total = triggered_sum(shown[reach:stop], own, history, latency).numpy()
+        found.append(total.astype(np.float64) * scale / inside.size)
+    return np.stack(found, axis=1)
+
+
+def _dataset(pairs: _Pairs, weights: Array, level: float, exact: bool) -> xr.Dataset:
+    """Put scores and intervals into one dataset."""
+    whole = np.ones(len(pairs.frames))
+    scores, reliability = pairs.scores(whole), pairs.reliability()
+    samples = [pairs.scores(row) for row in weights]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        root = np.sqrt(np.where(reliability > 0, reliability, np.nan))
+    table: dict[str, Any] = {}
+    for name in _SCORES:
+        drawn = np.stack([sample[name] for sample in samples])
+        low, high = percentiles(drawn, level, blocks=len(whole))
+        for end, values in (("", scores[name]), ("_low", low), ("_high", high)):
+            table[f"{name}{end}"] = ("cell", values, {"units": "1"})
+            if name == "correlation":
+                table[f"corrected{end}"] = ("cell", values / root, {"units": "1"})
+    table["reliability"] = ("cell", reliability, {"units": "1"})
+    nothing = np.full(len(reliability), np.nan)
+    table["chi2"] = ("cell", pairs.chi2() if exact else nothing, {"units": "1"})
+    like = pairs.like
+    for name, values in (("field", pairs.fields), ("average", pairs.averages)):
+        mean = pairs.mean(values, whole).astype(np.float32)
+        table[name] = (like.dims, mean, like.attrs)
+    attrs = {"kind": "field_agreement", "level": level, "blocks": len(whole)}
+    return xr.Dataset(table, coords=like.coords, attrs=attrs)
+
+
+def _common(own: xr.DataArray, response: xr.Dataset | xr.DataArray) -> list[str]:
+    """Return the names of cells that circuit and response share."""
+    recorded = response["cell"].values.tolist()
+    names = [name for name in own["cell"].values.tolist() if name in recorded]
+    if not names:
+        raise InputError(
+            f"response: none of its cells ({', '.join(map(str, recorded[:5]))} ...) has the name "
+            f"of one of the circuit's ({', '.join(map(str, own['cell'].values[:5]))} ...)"
+        )
+    return names
+
+
+def _correlation(one: Array, other: Array) -> Array:
+    """Return the correlation of each row of one table with that of another."""
+    rows = [values - values.mean(axis=1, keepdims=True) for values in (one, other)]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        sizes = np.sqrt((rows[0] ** 2).sum(axis=1) * (rows[1] ** 2).sum(axis=1))
+        return np.asarray((rows[0] * rows[1]).sum(axis=1) / sizes)
+
+
+def draw_field_agreement(
+    agreement: xr.Dataset, ax: Axes, *, names: Sequence[str] = _SCORES[:3]
+) -> Axes:
+    """Draw how well the mean fields of a model agree with the averages, cell by cell.
+
+    Parameters
+    ----------
+    agreement : xarray.Dataset
+        What `compare_with_average` returns.
+    ax : matplotlib.axes.Axes
+        Where to draw.
+    names : sequence of str, default the three correlations
+        Which scores.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axis: dots are scores, lines their intervals.
+    """
+    colours = (COLOURS.ink, COLOURS.on, COLOURS.off, COLOURS.quiet)
+    place = np.arange(agreement.sizes["cell"])
+    for number, name in enumerate(names):
+        value, low, high = (agreement[f"{name}{end}"].values for end in ("", "_low", "_high"))
+        shift = 0.22 * (number - (len(names) - 1) / 2)
+        errors = np.clip(np.stack([value - low, high - value]), 0, None)
+        words = {"correlation": "whole field"}.get(name, name.removesuffix("_correlation"))
+        ax.errorbar(
+            place + shift, value, errors, fmt="o", markersize=3, label=words, color=colours[number]
+        )
+    ax.axhline(0, color=COLOURS.quiet, linewidth=0.5)
+    ax.set_xticks(place, agreement["cell"].values, rotation=90)
+    ax.set(ylabel="correlation with measured average", ylim=(min(0, ax.get_ylim()[0]), 1.02))
+    ax.legend(frameon=False)
+    return ax
