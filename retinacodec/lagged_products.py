@@ -23,8 +23,8 @@ class CentredMoments:
 
     Attributes
     ----------
-    frames : int
-        Frames summed.
+    frames : float
+        Frames summed; not a whole number where several count as one.
     second : ndarray (entry, entry)
         Sum of products of window entries, contrast squared.
     cross : ndarray (entry, cell)
@@ -33,7 +33,7 @@ class CentredMoments:
         Sum of squared responses.
     """
 
-    frames: int
+    frames: float
     second: Array
     cross: Array
     power: Array

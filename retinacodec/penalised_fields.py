@@ -15,6 +15,7 @@ from retinacodec.lagged_products import CentredMoments
 __all__ = [
     "AxisBases",
     "Solution",
+    "dependence",
     "evidence",
     "held_out_gain",
     "in_basis",
@@ -182,6 +183,43 @@ def evidence(moments: CentredMoments, penalty: float, cell: int) -> tuple[float,
     variance = max(float(moments.power[cell]) - explained, np.finfo(float).tiny) / count
     volume = 2 * np.log(np.diag(factor[0])).sum() - len(cross) * np.log(penalty)
     return -0.5 * (count * np.log(2 * np.pi * variance) + count + volume), variance
+
+
+def dependence(fitted: CentredMoments, chosen: CentredMoments, penalty: float, cell: int) -> float:
+    """Return how many frames count as one independent frame, at least 1.
+
+    Parameters
+    ----------
+    fitted, chosen : CentredMoments
+        Of two parts of a movie, in the basis of the coefficients.
+    penalty : float
+        Noise variance over prior variance, above 0.
+    cell : int
+        Position of the cell.
+
+    Returns
+    -------
+    float
+        1 for residuals that are independent of each other and of the stimulus.
+
+    Notes
+    -----
+    With w fitted on one part, the sum ``g = c - S w`` of windows times residuals on the other has
+    the covariance ``V = v (S + S A^-1 (S_fitted + penalty) A^-1 S) = v (S + S A^-1 S)`` if
+    residuals of variance v are independent and the prior is right. The result is
+    ``g^T V^-1 g / functions``. It is above 1 where neighbouring residuals are alike, where they
+    are larger for stronger stimuli, and where the cell is not linear.
+    """
+    factor = _factor(fitted.second, penalty)
+    weights = scipy.linalg.cho_solve(factor, fitted.cross[:, cell])
+    score = chosen.cross[:, cell] - chosen.second @ weights
+    rest = chosen.power[cell] - weights @ (chosen.cross[:, cell] + score)
+    variance = max(float(rest) / chosen.frames, np.finfo(float).tiny)
+    spread = chosen.second + chosen.second @ scipy.linalg.cho_solve(factor, chosen.second)
+    values, vectors = scipy.linalg.eigh((spread + spread.T) / 2, driver="evd")
+    seen = values > _NULL * max(values[-1], 0.0)
+    size = (vectors.T @ score)[seen] ** 2 / values[seen]
+    return max(1.0, float(size.mean()) / variance) if seen.any() else 1.0
 
 
 def solve_field(moments: CentredMoments, bases: AxisBases, penalty: float, cell: int) -> Array:

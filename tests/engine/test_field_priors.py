@@ -9,6 +9,7 @@ from retinacodec.errors import InputError
 from retinacodec.field_priors import Ridge, Smooth, Splines, cubic_splines, smooth_basis
 from retinacodec.lagged_products import CentredMoments
 from retinacodec.penalised_fields import (
+    dependence,
     evidence,
     held_out_gain,
     in_basis,
@@ -134,7 +135,7 @@ def test_smoothness_is_found_again():
     field = _whole(Smooth().bases(scales, shape)) @ rng.normal(size=(_size(shape, scales), 3))
     answer = design @ field + rng.normal(size=(4000, 3)) * 10
     moments = _moments(design - design.mean(axis=0), answer - answer.mean(axis=0))
-    found = Smooth().choose(moments, moments, moments, shape)
+    found = Smooth(frames_as_one=1.0).choose(moments, moments, moments, shape)
     for name, scale in zip(("scale_lag", "scale_y", "scale_x"), scales, strict=True):
         values = [choice.words[name] for choice in found]
         assert np.median(values) == pytest.approx(scale, rel=0.2)
@@ -152,6 +153,26 @@ def test_fixed_scales_are_kept():
     (found, _) = Smooth(scales=(2.0, 1.0, 1.5)).choose(moments, moments, moments, _SHAPE)
     assert found.words["scale_lag"] == pytest.approx(2.0)
     assert found.words["scale_x"] == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("copies", [1, 4])
+def test_frames_that_are_copies_count_as_one(copies):
+    rng = np.random.default_rng(4)
+    shape = (6, 6, 6)
+    parts = []
+    field = rng.normal(size=216) * 0.5
+    for _ in range(2):
+        design = rng.normal(size=(3000, 216))
+        answer = (design @ field + rng.normal(size=3000) * 10)[:, None]
+        rows = np.repeat(np.arange(3000), copies)
+        parts.append(_moments(design[rows], answer[rows]))
+    bases = tuple(np.eye(6) for _ in range(3))
+    found = dependence(*(reduced(part, bases) for part in parts), 400.0 * copies, 0)
+    assert found == pytest.approx(copies, rel=0.25)
+    both = CentredMoments(*(sum(getattr(p, n) for p in parts) for n in vars(parts[0])))
+    (choice,) = Smooth(scales=(0.4, 0.4, 0.4)).choose(*parts, both, shape)
+    assert choice.words["frames_as_one"] == pytest.approx(copies, rel=0.25)
+    assert choice.penalty == pytest.approx(400 * copies, rel=0.4)
 
 
 def test_smooth_basis_makes_the_covariance():
