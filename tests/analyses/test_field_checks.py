@@ -64,7 +64,7 @@ def test_a_wrong_lag_is_seen(movie, circuit):
 def test_noise_of_a_recording_is_corrected_for(movie, circuit):
     rate = predict(circuit, movie)
     counts = np.full((6000, 3), np.nan, np.float32)
-    counts[circuit.first_frame :] = np.random.default_rng(1).poisson(rate * 20 / 60)
+    counts[circuit.first_frame :] = np.random.default_rng(1).poisson(rate * 600 / 60)
     recording = make_recording(
         counts, time=movie["time"].values, frame_rate=60, cells=rate["cell"].values.tolist()
     )
@@ -74,7 +74,7 @@ def test_noise_of_a_recording_is_corrected_for(movie, circuit):
     known = found["reliability"] > 0.05
     assert known.any()
     np.testing.assert_allclose(found["corrected"][known], 1, atol=0.35)
-    np.testing.assert_allclose(found["slope"][known], 20, rtol=0.3)
+    np.testing.assert_allclose(found["slope"][known], 600, rtol=0.3)
 
 
 def test_linear_nonlinear_and_simulated_retina_agree_with_their_averages():
