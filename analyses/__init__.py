@@ -26,6 +26,7 @@ from retinacodec.analyses.dynamic_fields import (
     draw_mode_field,
     dynamic_fields,
 )
+from retinacodec.analyses.dynamics_figure import dynamics_figure, dynamics_numbers
 from retinacodec.analyses.field_checks import compare_with_average, draw_field_agreement
 from retinacodec.analyses.field_dynamics import draw_dynamics, field_dynamics
 from retinacodec.analyses.field_frames import consecutive_frames, loading_at, loading_on, mode_sets
@@ -183,6 +184,8 @@ __all__ = [
     "draw_transitions",
     "draw_variance",
     "dynamic_fields",
+    "dynamics_figure",
+    "dynamics_numbers",
     "field_dynamics",
     "field_persistence",
     "field_similarity",

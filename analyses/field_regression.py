@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from retinacodec.errors import InputError
 from retinacodec.latent_fields import LatentFields
@@ -25,13 +24,12 @@ __all__ = [
 
 Array = npt.NDArray[Any]
 
-_PENALTIES = 10.0 ** np.arange(-2, 5)
+_PENALTIES = 10.0 ** np.arange(-1, 6)
 _RANK = 1e-10  # share of the largest power below which a direction of the span is rounding
-_BATCH = 128  # frames whose feature vectors are computed at a time
 
 
 def field_gram(fields: LatentFields, cell: int, kept: Array) -> Array:
-    """Return the inner products of a cell's fields, without the fields.
+    """Return the inner products of one cell's fields at some frames.
 
     Parameters
     ----------
@@ -47,10 +45,8 @@ def field_gram(fields: LatentFields, cell: int, kept: Array) -> Array:
     ndarray (frame, frame) float64
         Inner products over lag, y and x, (Hz per unit contrast) squared.
     """
-    latent = fields.latent.isel(cell=cell, time=kept).transpose("time", "channel", "y", "x")
-    rows = torch.from_numpy(np.ascontiguousarray(latent.values)).split(_BATCH)
-    vectors = torch.cat([fields.filters.features(row) for row in rows]).double()
-    return np.asarray((vectors @ vectors.mT).numpy())
+    gram = fields.select(time=kept, cell=[cell]).gram().values[0]
+    return np.asarray(gram, dtype=np.float64)
 
 
 def span(gram: Array, *, shape: bool = False) -> Array:
@@ -177,6 +173,7 @@ def ridge_errors(
     folds: TimeFolds,
     *,
     penalties: npt.ArrayLike = _PENALTIES,
+    free: Array | None = None,
 ) -> Array:
     """Return errors of predicting each field by ridge regression on columns.
 
@@ -188,9 +185,11 @@ def ridge_errors(
         What they are predicted from.
     folds : TimeFolds
         What is fitted and what is predicted.
-    penalties : array_like, default ten to the -2 .. 4
+    penalties : array_like, default ten to the -1 .. 5
         Penalties to choose from. Where there are several, the one with the least error over the
         other folds is used in each fold, so that the fold predicted has no part in the choice.
+    free : ndarray (frame, column), optional
+        Further columns without a penalty.
 
     Returns
     -------
@@ -201,7 +200,9 @@ def ridge_errors(
     -----
     Columns are centred and scaled by the fitted frames; with ``X`` these columns and ``Y`` the
     fitted fields less their mean, ``B = (X^T X + a I)^-1 X^T Y``, as in ``sklearn``'s ``Ridge``.
+    With free columns, X and Y are first what these leave of them by least squares.
     """
+    none = np.empty((len(points), 0)) if free is None else free
     choices = np.atleast_1d(np.asarray(penalties, dtype=np.float64))
     errors = np.full((2, len(points)), np.nan)
     for number, (fitted, held) in enumerate(zip(folds.fitted, folds.held, strict=True)):
@@ -212,9 +213,10 @@ def ridge_errors(
                 if other != number:
                     both = fitted & folds.fitted[other]
                     if both.any():
-                        total += _ridge(points, columns, both, inside & fitted, choices).sum(axis=1)
+                        rows = both, inside & fitted
+                        total += _ridge(points, columns, none, *rows, choices).sum(axis=1)
             chosen = choices[[int(total.argmin())]]
-        errors[0, held] = _ridge(points, columns, fitted, held, chosen)[0]
+        errors[0, held] = _ridge(points, columns, none, fitted, held, chosen)[0]
         errors[1, held] = _squares(points[held] - points[fitted].mean(axis=0))
     return errors
 
@@ -252,11 +254,11 @@ class Predictor:
     errors : callable
         `group_errors` or `ridge_errors`.
     fixed : ndarray (frame, column), optional
-        Further columns, which stay where they are.
+        Further columns without a penalty, which stay where they are.
     """
 
     moved: Array
-    errors: Callable[[Array, Array, TimeFolds], Array]
+    errors: Callable[..., Array]
     fixed: Array | None = None
 
     def shares(self, points: list[Array], folds: TimeFolds, steps: Array) -> tuple[Array, Array]:
@@ -287,25 +289,37 @@ class Predictor:
 
     def _errors(self, points: Array, folds: TimeFolds, step: int) -> Array:
         table = np.roll(self.moved, step, axis=0)
-        if self.fixed is not None:
-            table = np.column_stack([self.fixed, table])
-        return self.errors(points, table, folds)
+        if self.fixed is None:
+            return self.errors(points, table, folds)
+        return self.errors(points, table, folds, free=self.fixed)
 
 
-def _ridge(points: Array, columns: Array, fitted: Array, held: Array, penalties: Array) -> Array:
+def _ridge(
+    points: Array, columns: Array, free: Array, fitted: Array, held: Array, penalties: Array
+) -> Array:
     """Return squared errors (penalty, held frame)."""
-    centre, mean = columns[fitted].mean(axis=0), points[fitted].mean(axis=0)
-    spread = columns[fitted].std(axis=0)
+    spread, centre = columns[fitted].std(axis=0), columns[fitted].mean(axis=0)
     scale = np.where(spread > 1e-12 * np.abs(centre), spread, np.inf)
-    inputs = (columns[fitted] - centre) / scale
+    wanted, truth = _left(points, free, fitted, held)
+    inputs, seen = (part / scale for part in _left(columns, free, fitted, held))
     powers, vectors = np.linalg.eigh(inputs.T @ inputs)
-    powers = np.maximum(powers, 0)
-    turned = (inputs @ vectors).T @ (points[fitted] - mean)
-    seen = (columns[held] - centre) / scale @ vectors
-    truth = points[held] - mean
+    powers, seen = np.maximum(powers, 0), seen @ vectors
+    turned = (inputs @ vectors).T @ wanted
     along, gram, whole = truth @ turned.T, turned @ turned.T, _squares(truth)
     parts = [seen / (powers + penalty) for penalty in penalties]
     return np.stack([whole - _products(part, 2 * along - part @ gram) for part in parts])
+
+
+def _left(values: Array, free: Array, fitted: Array, held: Array) -> tuple[Array, Array]:
+    """Return what the mean and free columns leave of the fitted and of the held values."""
+    mean = values[fitted].mean(axis=0)
+    rest = values[fitted] - mean, values[held] - mean
+    if not free.shape[1]:
+        return rest
+    centre = free[fitted].mean(axis=0)
+    inside, outside = free[fitted] - centre, free[held] - centre
+    slopes = np.linalg.lstsq(inside, rest[0], rcond=1e-8)[0]
+    return rest[0] - inside @ slopes, rest[1] - outside @ slopes
 
 
 def _products(one: Array, other: Array) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +36,7 @@ __all__ = ["draw_variance", "field_variance"]
 Array = npt.NDArray[Any]
 
 FORMS = ("field", "shape")
+_NO_PENALTY = 1e-6  # splines of the rate are few and sum to 1: least squares but for that
 _FEWEST = 60  # frames of a cell below which nothing is claimed
 
 
@@ -93,8 +95,9 @@ def field_variance(
         cells; ``frames`` (cell) and ``reason`` (cell), why values are NaN. Form ``"field"`` is
         the whole space-time field, ``"shape"`` the field at norm 1. Predictors: ``"mode set"``,
         the mean field of frames with the same set of active modes; ``"loadings"``, ridge
-        regression on the loadings; ``"rate"``, ridge regression on a spline of the cell's rate;
-        ``"rate and loadings"``, on both; and each of the controls, ridge regression. ``beyond``
+        regression on the loadings; ``"rate"``, least squares on a spline of the cell's rate;
+        ``"rate and loadings"``, on both, with a penalty for the loadings only; and each of the
+        controls, ridge regression. ``beyond``
         (form, cell), what loadings explain beyond the rate, ``"rate and loadings"`` less
         ``"rate"``, with ``beyond_low`` and ``_high``; its p-value is that of ``"rate and
         loadings"``, in whose null the loadings alone are shifted.
@@ -274,7 +277,7 @@ class _Question:
         return [
             Predictor(self.groups[kept], group_errors),
             Predictor(tables[0], ridge_errors),
-            Predictor(spline, ridge_errors),
+            Predictor(spline, partial(ridge_errors, penalties=[_NO_PENALTY])),
             Predictor(tables[0], ridge_errors, fixed=spline),
             *(Predictor(table, ridge_errors) for table in tables[1:]),
         ]

@@ -11,6 +11,7 @@ from retinacodec.analyses.dynamic_fields import (
     draw_mode_field,
     dynamic_fields,
 )
+from retinacodec.analyses.dynamics_figure import dynamics_figure, dynamics_numbers
 from retinacodec.analyses.field_frames import firing_frames, mode_sets
 from retinacodec.analyses.field_similarity import draw_similarity, field_similarity
 from retinacodec.circuit import Circuit, predict
@@ -226,3 +227,38 @@ def test_drawings_show_the_field_in_its_window(found):
     assert picture[5, 5] == picture.min() == -np.abs(picture).max()
     draw_mode_field(found, right, mode=0, cell=1, window=10)
     assert np.asarray(right.images[0].get_array())[5, 5] > 0
+
+
+def test_the_figure_of_the_dynamics_shows_its_numbers(planted):
+    circuit, movie, modes = planted
+    numbers = dynamics_numbers(
+        circuit,
+        movie,
+        modes,
+        {"same": modes},
+        cell="even",
+        max_frames=300,
+        seconds=1,
+        share=0.0,
+        null_shifts=9,
+        progress=False,
+    )
+    example = numbers["A"]
+    assert example.sizes["time"] == 60 and example["cell"] == "even"
+    assert (np.diff(example["frame"]) == 1).all()
+    one = numbers["E"].sel(form="shape", cell="even")
+    assert one["explained"].sel(predictor="mode set") > 0.95
+    assert one["explained"].sel(predictor="rate") < 0.2
+    assert one["beyond"] > 0.4
+    np.testing.assert_allclose(
+        one["explained"].sel(predictor="same"), one["explained"].sel(predictor="loadings")
+    )
+    off = numbers["B"]["off_share"].sel(cell="even")
+    assert 0.2 < off < 0.8
+    flips = numbers["D"].sel(cell="even")
+    assert 0 < flips["change_rate_low"] < flips["change_rate_high"] < flips["change_rate_chance"]
+    assert numbers["F"].sel(cell="even")["consistency"].max() == 1
+    drawing = dynamics_figure(numbers)
+    panels = [text.get_text() for part in drawing.subfigs for ax in part.axes for text in ax.texts]
+    nested = [text.get_text() for ax in drawing.subfigs[0].subfigs[0].axes for text in ax.texts]
+    assert set("BCDEF") <= set(panels) and "A" in nested
