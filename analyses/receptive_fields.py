@@ -90,7 +90,7 @@ def spike_triggered_average(
     contrast = movie["contrast"].values
     shown, weights = torch.from_numpy(contrast), torch.from_numpy(found.weights)
     mean = triggered_sum(shown, weights, history, latency, chunk=chunk, sparse=sparse).numpy()
-    spread = contrast.std(dtype=np.float64)
+    spread = _spread(contrast)
     windows = found.total if found.counted else found.effective
     with np.errstate(invalid="ignore", divide="ignore"):
         mean /= found.total.astype(mean.dtype)[:, None, None, None]
@@ -143,6 +143,15 @@ def field_frame(
             "latency": latency,
         },
     }
+
+
+def _spread(contrast: npt.NDArray[Any]) -> float:
+    """Return the standard deviation of a movie, without another movie in memory."""
+    middle, squares = contrast.mean(), 0.0
+    for start in range(0, len(contrast), 64):
+        part = (contrast[start : start + 64] - middle).ravel()
+        squares += float(part @ part)
+    return float(np.sqrt(squares / contrast.size))
 
 
 def sta_peaks(averages: xr.Dataset, *, significance: float = 0.05) -> xr.Dataset:

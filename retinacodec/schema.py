@@ -193,7 +193,7 @@ def check_stimulus(dataset: xr.Dataset) -> xr.Dataset:
     if not problems.found:
         contrast = dataset["contrast"].values
         problems.require(contrast.size > 0, "contrast is empty")
-        bad = np.flatnonzero(~np.isfinite(contrast).all(axis=(1, 2)))
+        bad = _unknown_frames(contrast)
         problems.require(
             bad.size == 0,
             f"contrast is NaN or infinite in {bad.size} frames, first frame {bad[:1]}; "
@@ -318,6 +318,14 @@ def _coords(**axes: Array) -> dict[str, Any]:
         name: (name, np.asarray(values, dtype=np.float64), words[name])
         for name, values in axes.items()
     }
+
+
+def _unknown_frames(contrast: Array) -> Array:
+    """Return frames with a value that is not finite; their sum tells at once if there are none."""
+    with np.errstate(all="ignore"):
+        if np.isfinite(contrast.sum()):
+            return np.empty(0, dtype=int)
+    return np.flatnonzero(~np.isfinite(contrast).all(axis=(1, 2)))
 
 
 def _positive(value: float) -> bool:
