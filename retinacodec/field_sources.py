@@ -172,8 +172,10 @@ class _Division:
             FieldPaths.prepare(
                 circuit, movie, rule, root=root, layers=[layer], target=aim, device=device
             )
-            for root, aim in ((total.filters.name, None), ("", target))
+            for root, aim in ((total.filters.name, None), (layer, target))
         )
+        if integrated and target is None:  # one pass serves both
+            signs = paths
         cells = cell_positions(circuit, total)
         shared = target is not None
         return cls(paths, signs if split else None, shared, layer, total, cells, integrated)
@@ -223,8 +225,8 @@ class _Division:
 
     def _compute(self, frames: npt.NDArray[Any], weights: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return parts (frame, cell, source, sign, ...) and contributions (frame, cell, ...)."""
-        masks, contributions = self._signs(frames)
         run = self.paths.run(frames, local=not self.integrated)
+        masks, contributions = self._signs(frames, run)
         calls = run.one.captured[self.layer]
         found = []
         for place, cell in enumerate(self.cells):
@@ -235,11 +237,13 @@ class _Division:
             found.append(self._parts(run, slopes, mask, weights))
         return torch.stack(found, dim=1), contributions
 
-    def _signs(self, frames: npt.NDArray[Any]) -> tuple[list[list[Tensor]], Tensor | None]:
+    def _signs(
+        self, frames: npt.NDArray[Any], run: Run
+    ) -> tuple[list[list[Tensor]], Tensor | None]:
         """Return for each cell, or once, which interneurons contribute more than 0, and sums."""
         if self.signs is None:
             return [], None
-        run = self.signs.run(frames)
+        run = run if self.signs is self.paths else self.signs.run(frames)
         calls, score, rule = run.one.captured[self.layer], run.one.score, self.signs.rule
         if self.shared and score.shape[-1] != 1:
             raise InputError(f"field_sources: expected one target, got {score.shape[-1]}")
@@ -267,21 +271,24 @@ class _Division:
         self, run: Run, slopes: Sequence[Tensor], mask: list[Tensor] | None, weights: Tensor
     ) -> Tensor:
         """Return the parts (frame, part, ...) of every source, negative before positive."""
+        points = run.points
+        if self.layer == self.paths.root:  # a mask and the mean over the path commute
+            slopes, points = [self.paths.average(run.by_path(slopes[0]))], 1
         signs: Sequence[bool | None] = (None,) if mask is None else (False, True)
         wanted = [(weight, sign) for weight in weights for sign in signs]
         each = run.root.nbytes + 3 * sum(slope.nbytes for slope in slopes)
         some = max(int(_BATCHED_BYTES / each), 1)
         found = []
         for at in range(0, len(wanted), some):
-            chosen = [self._chosen(run, slopes, mask, *one) for one in wanted[at : at + some]]
+            chosen = [self._chosen(points, slopes, mask, *one) for one in wanted[at : at + some]]
             columns = [torch.stack(column) for column in zip(*chosen, strict=True)]
             pulled = self._pull(run, columns).transpose(0, 1)
-            found.append(self._average(run, pulled))
+            found.append(self.paths.average(pulled.unflatten(0, (-1, points))))
         return torch.cat(found, dim=1)
 
     def _chosen(
         self,
-        run: Run,
+        points: int,
         slopes: Sequence[Tensor],
         mask: list[Tensor] | None,
         weight: Tensor,
@@ -291,7 +298,7 @@ class _Division:
         scaled = [self._scaled(slope, weight) for slope in slopes]
         if mask is None:
             return scaled
-        has = [(one if positive else ~one).repeat_interleave(run.points, dim=0) for one in mask]
+        has = [(one if positive else ~one).repeat_interleave(points, dim=0) for one in mask]
         return [one * two for one, two in zip(scaled, has, strict=True)]
 
     def _pull(self, run: Run, chosen: Sequence[Tensor]) -> Tensor:
@@ -311,9 +318,6 @@ class _Division:
             for one in zip(*chosen, strict=True)
         ]
         return torch.stack(rows)
-
-    def _average(self, run: Run, pulled: Tensor) -> Tensor:
-        return self.paths.average(run.by_path(pulled))
 
     def _scaled(self, slope: Tensor, weight: Tensor) -> Tensor:
         """Return slopes times the weight of their channel."""
