@@ -12,15 +12,43 @@ from retinacodec.analyses.panels import active_modes
 from retinacodec.bootstrap import draw_blocks
 from retinacodec.circuit import Circuit
 from retinacodec.errors import InputError
+from retinacodec.latent_fields import LatentFields
+from retinacodec.packed_fields import PackedFields
 
 __all__ = [
+    "Fields",
     "consecutive_frames",
+    "fields_of_cell",
     "firing_frames",
     "frame_weights",
     "loading_at",
     "loading_on",
     "mode_sets",
 ]
+
+
+Fields = LatentFields | PackedFields
+
+
+def fields_of_cell(fields: Fields, cell: int, kept: npt.NDArray[np.intp]) -> LatentFields:
+    """Return the fields of one cell at some frames, unpacked where they are packed.
+
+    Parameters
+    ----------
+    fields : LatentFields or PackedFields
+        Fields of cells at frames.
+    cell : int
+        Position of the cell.
+    kept : ndarray of int (frame,)
+        Positions of the frames.
+
+    Returns
+    -------
+    LatentFields
+        The selection, of one cell.
+    """
+    chosen = fields.select(time=kept, cell=[cell])
+    return chosen if isinstance(chosen, LatentFields) else chosen.latents()
 
 
 def mode_sets(loading: xr.DataArray, *, share: float = 0.1) -> xr.DataArray:

@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from retinacodec.analyses.field_frames import frame_weights
+from retinacodec.analyses.field_frames import Fields, fields_of_cell, frame_weights
 from retinacodec.bootstrap import percentiles
 from retinacodec.errors import Problems
-from retinacodec.latent_fields import LatentFields
 from retinacodec.nulls import p_value
 
 __all__ = ["FieldQuestion", "compare_fields", "field_cosines", "over_cells", "summarise"]
@@ -23,7 +22,7 @@ _FEWEST = 20  # frames of a cell below which nothing is claimed
 
 
 def compare_fields(
-    fields: LatentFields | xr.Dataset,
+    fields: Fields | xr.Dataset,
     mode_set: npt.ArrayLike,
     *,
     history: int,
@@ -40,7 +39,7 @@ def compare_fields(
 
     Parameters
     ----------
-    fields : LatentFields or xarray.Dataset
+    fields : LatentFields, PackedFields or xarray.Dataset
         Fields at many frames: whole fields, or what `dynamic_fields` returns, of which the
         spatial maps are compared.
     mode_set : array_like (time,) of str
@@ -91,7 +90,7 @@ def compare_fields(
     interval resamples blocks of time, a pair counting with the product of its frames' counts;
     the pooled one resamples the cells as well.
     """
-    rate = fields.rate if isinstance(fields, LatentFields) else fields["rate"]
+    rate = fields["rate"] if isinstance(fields, xr.Dataset) else fields.rate
     question = FieldQuestion.of(
         mode_set,
         rate["frame"].values,
@@ -171,9 +170,9 @@ class FieldQuestion:
             rate_bins=rate_bins,
         )
 
-    def answer(self, fields: LatentFields | xr.Dataset) -> list[dict[str, Any]]:
+    def answer(self, fields: Fields | xr.Dataset) -> list[dict[str, Any]]:
         """Return the values of every cell of the fields."""
-        rate = fields.rate if isinstance(fields, LatentFields) else fields["rate"]
+        rate = fields["rate"] if isinstance(fields, xr.Dataset) else fields.rate
         cells = []
         for cell in range(rate.sizes["cell"]):
             rates = rate.isel(cell=cell).values
@@ -264,12 +263,12 @@ def _over_bins(sums: Array) -> Array:
         )
 
 
-def field_cosines(fields: LatentFields | xr.Dataset, cell: int, kept: Array) -> Array:
+def field_cosines(fields: Fields | xr.Dataset, cell: int, kept: Array) -> Array:
     """Return the cosines of a cell's fields at some frames.
 
     Parameters
     ----------
-    fields : LatentFields or xarray.Dataset
+    fields : LatentFields, PackedFields or xarray.Dataset
         Whole fields, or what `dynamic_fields` returns, of which the spatial maps are compared.
     cell : int
         Position of the cell.
@@ -283,8 +282,8 @@ def field_cosines(fields: LatentFields | xr.Dataset, cell: int, kept: Array) -> 
     """
     if not kept.size:
         return np.zeros((0, 0))
-    if isinstance(fields, LatentFields):
-        return fields.select(time=kept, cell=[cell]).cosines().values[0].astype(np.float64)
+    if not isinstance(fields, xr.Dataset):
+        return fields_of_cell(fields, cell, kept).cosines().values[0].astype(np.float64)
     maps = fields["spatial"].isel(cell=cell, time=kept).transpose("time", "y", "x").values
     flat = maps.reshape(len(maps), -1).astype(np.float64)
     norms = np.linalg.norm(flat, axis=1, keepdims=True)

@@ -8,11 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from retinacodec.analyses.field_frames import frame_weights
+from retinacodec.analyses.field_frames import Fields, frame_weights
 from retinacodec.analyses.field_pairs import field_cosines
 from retinacodec.bootstrap import percentiles
 from retinacodec.errors import Problems
-from retinacodec.latent_fields import LatentFields
 from retinacodec.nulls import p_value
 from retinacodec.plotting import COLOURS
 
@@ -28,7 +27,7 @@ _FEWEST = 10  # pairs of frames below which no mean is given
 
 
 def field_persistence(
-    fields: LatentFields | xr.Dataset,
+    fields: Fields | xr.Dataset,
     *,
     frame_rate: float,
     history: int,
@@ -43,7 +42,7 @@ def field_persistence(
 
     Parameters
     ----------
-    fields : LatentFields or xarray.Dataset
+    fields : LatentFields, PackedFields or xarray.Dataset
         Fields at consecutive frames, or stretches of them (see
         `retinacodec.analyses.consecutive_frames`): whole fields, or what
         `retinacodec.analyses.dynamic_fields` returns, of which the spatial maps are compared.
@@ -86,7 +85,7 @@ def field_persistence(
     ----------
     .. [1] Maheswaranathan et al., Neuron 111, 2742 (2023), instantaneous receptive fields.
     """
-    rate = fields.rate if isinstance(fields, LatentFields) else fields["rate"]
+    rate = fields["rate"] if isinstance(fields, xr.Dataset) else fields.rate
     rate = rate.transpose("time", "cell")
     frames = rate["frame"].values
     most = 2 * history if most_lag is None else most_lag

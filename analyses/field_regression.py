@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from retinacodec.analyses.field_frames import Fields, fields_of_cell
 from retinacodec.errors import InputError
-from retinacodec.latent_fields import LatentFields
 
 __all__ = [
     "Predictor",
@@ -28,12 +28,12 @@ _PENALTIES = 10.0 ** np.arange(-1, 6)
 _RANK = 1e-10  # share of the largest power below which a direction of the span is rounding
 
 
-def field_gram(fields: LatentFields, cell: int, kept: Array) -> Array:
+def field_gram(fields: Fields, cell: int, kept: Array) -> Array:
     """Return the inner products of one cell's fields at some frames.
 
     Parameters
     ----------
-    fields : LatentFields
+    fields : LatentFields or PackedFields
         Fields.
     cell : int
         Position of the cell.
@@ -45,7 +45,7 @@ def field_gram(fields: LatentFields, cell: int, kept: Array) -> Array:
     ndarray (frame, frame) float64
         Inner products over lag, y and x, (Hz per unit contrast) squared.
     """
-    gram = fields.select(time=kept, cell=[cell]).gram().values[0]
+    gram = fields_of_cell(fields, cell, kept).gram().values[0]
     return np.asarray(gram, dtype=np.float64)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from retinacodec.analyses.field_frames import frame_weights, mode_sets
+from retinacodec.analyses.field_frames import Fields, frame_weights, mode_sets
 from retinacodec.analyses.field_pairs import over_cells
 from retinacodec.analyses.field_regression import (
     Predictor,
@@ -24,7 +24,6 @@ from retinacodec.analyses.field_regression import (
 )
 from retinacodec.bootstrap import percentiles
 from retinacodec.errors import InputError, Problems
-from retinacodec.latent_fields import LatentFields
 from retinacodec.nulls import p_value
 from retinacodec.plotting import COLOURS
 
@@ -36,12 +35,12 @@ __all__ = ["draw_variance", "field_variance"]
 Array = npt.NDArray[Any]
 
 FORMS = ("field", "shape")
-_NO_PENALTY = 1e-6  # splines of the rate are few and sum to 1: least squares but for that
+_NO_PENALTY = 1e-6  # curves of the rate are few: least squares but for rounding
 _FEWEST = 60  # frames of a cell below which nothing is claimed
 
 
 def field_variance(
-    fields: LatentFields,
+    fields: Fields,
     loading: xr.DataArray,
     controls: Mapping[str, xr.DataArray] | None = None,
     *,
@@ -59,7 +58,7 @@ def field_variance(
 
     Parameters
     ----------
-    fields : LatentFields
+    fields : LatentFields or PackedFields
         Fields at many frames.
     loading : xarray.DataArray (time, mode)
         Loadings at the same frames; see `retinacodec.analyses.loading_at`.
@@ -95,7 +94,8 @@ def field_variance(
         cells; ``frames`` (cell) and ``reason`` (cell), why values are NaN. Form ``"field"`` is
         the whole space-time field, ``"shape"`` the field at norm 1. Predictors: ``"mode set"``,
         the mean field of frames with the same set of active modes; ``"loadings"``, ridge
-        regression on the loadings; ``"rate"``, least squares on a spline of the cell's rate;
+        regression on the loadings; ``"rate"``, least squares on the cell's rate, its
+        root and its logarithm;
         ``"rate and loadings"``, on both, with a penalty for the loadings only; and each of the
         controls, ridge regression. ``beyond``
         (form, cell), what loadings explain beyond the rate, ``"rate and loadings"`` less
@@ -202,7 +202,7 @@ class _Question:
     @classmethod
     def of(
         cls,
-        fields: LatentFields,
+        fields: Fields,
         loading: xr.DataArray,
         controls: Mapping[str, xr.DataArray],
         history: int,
@@ -226,6 +226,7 @@ class _Question:
                 tables[name] = table.transpose("time", ...).values.astype(np.float64)
                 bad = int((~np.isfinite(tables[name])).any(axis=1).sum())
                 problems.require(bad == 0, f"{name}: {bad} times are not finite; leave them out")
+        problems.require(minimum_rate >= 0, f"minimum_rate: at least 0, got {minimum_rate}")
         for name, value in (("history", history), ("frame_rate", frame_rate)):
             problems.require(value > 0, f"{name}: expected above 0, got {value}")
         problems.require(folds >= 2, f"folds: expected at least 2, got {folds}")
@@ -234,9 +235,7 @@ class _Question:
         groups = np.unique(labels, return_inverse=True)[1]
         return cls(frames, groups, tables, history, minimum_rate, folds)
 
-    def answer(
-        self, fields: LatentFields, cell: int, drawn: Array, shifts: Array
-    ) -> dict[str, Any]:
+    def answer(self, fields: Fields, cell: int, drawn: Array, shifts: Array) -> dict[str, Any]:
         """Return shares, resamples and null of one cell, over (predictor, form)."""
         rate = fields.rate.transpose("time", "cell").values[:, cell].astype(np.float64)
         kept = np.flatnonzero(rate > self.minimum_rate)
@@ -273,24 +272,19 @@ class _Question:
     def _predictors(self, kept: Array, rate: Array) -> list[Predictor]:
         """Return the predictors of a cell, in the order of their names."""
         tables = [table[kept] for table in self.tables.values()]
-        spline = _spline(rate[kept])
+        curves = _curves(rate[kept])
         return [
             Predictor(self.groups[kept], group_errors),
             Predictor(tables[0], ridge_errors),
-            Predictor(spline, partial(ridge_errors, penalties=[_NO_PENALTY])),
-            Predictor(tables[0], ridge_errors, fixed=spline),
+            Predictor(curves, partial(ridge_errors, penalties=[_NO_PENALTY])),
+            Predictor(tables[0], ridge_errors, fixed=curves),
             *(Predictor(table, ridge_errors) for table in tables[1:]),
         ]
 
 
-def _spline(rate: Array) -> Array:
-    """Return cubic splines of a rate (frame, column), with knots at its quantiles."""
-    from sklearn.preprocessing import SplineTransformer
-
-    knots = np.unique(np.quantile(rate, np.linspace(0, 1, 5)))
-    if knots.size < 2:
-        return rate[:, None]
-    return np.asarray(SplineTransformer(knots=knots[:, None]).fit_transform(rate[:, None]))
+def _curves(rate: Array) -> Array:
+    """Return a rate above 0, its root and its logarithm (frame, column)."""
+    return np.column_stack([rate, np.sqrt(rate), np.log(rate)])
 
 
 def _summarised(
