@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from captum.attr import LayerGradientXActivation
 
 import retinacodec as rc
 from retinacodec import models
@@ -135,6 +136,18 @@ def test_signs_of_a_shared_target_are_those_of_its_contributions():
     _close(parts.latent.sum(parts.dims), parts.total.latent, 1e-5)
     single = field_sources(circuit, movie, batch=1, **options)
     _close(single.latent, parts.latent, 1e-4)
+
+
+@pytest.mark.parametrize("layer", ["conv1", "relu2"])
+def test_local_signs_are_those_of_captums_gradient_times_activation(layer):
+    circuit, movie = _made("DeepRetina")
+    rule = rc.ActivationGradient()
+    found = field_sources(circuit, movie, layer=layer, cells=2, rule=rule, progress=False)
+    windows = circuit.windows(torch.from_numpy(movie["contrast"].values)).float().contiguous()
+    method = LayerGradientXActivation(circuit.model, circuit.model.get_submodule(layer))
+    peer = method.attribute(windows, target=2).detach().numpy()
+    sums = np.stack([np.minimum(peer, 0).sum((2, 3)), np.maximum(peer, 0).sum((2, 3))], axis=-1)
+    _close(found.contribution.values[:, 0], sums, 1e-5)
 
 
 def test_a_silenced_pathway_has_no_part_and_a_bypassed_layer_leaves_a_rest():
