@@ -1,0 +1,347 @@
+"""The fields of a recording as a printed figure: maps with their ellipses, and time courses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from retinacodec.analyses.receptive_fields import sta_peaks
+from retinacodec.errors import InputError
+from retinacodec.plotting import (
+    COLOURS,
+    colour_bar,
+    field_map,
+    figure,
+    panel_letter,
+    raster_map,
+    shade,
+    style,
+    trace,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["draw_field", "draw_kernel", "field_gallery", "kernel_gallery"]
+
+Array = npt.NDArray[Any]
+
+_ROW_MM = 43.0
+
+
+def field_gallery(
+    averages: xr.Dataset,
+    table: xr.Dataset,
+    *,
+    model: xr.DataArray | None = None,
+    agreement: xr.Dataset | None = None,
+    window: int = 14,
+    cells: int = 24,
+) -> Figure:
+    """Print the fields of all cells: the map at the peak, its ellipse, and the time course.
+
+    Parameters
+    ----------
+    averages : xarray.Dataset
+        What `spike_triggered_average` returns.
+    table : xarray.Dataset
+        What `fields_table` makes of them.
+    model : xarray.DataArray (cell, y, x) or (cell, lag, y, x), optional
+        Mean fields of a model for the same cells and pixels, shown beside the measured ones; with
+        lags, the frame at the lag of the measured peak is.
+    agreement : xarray.Dataset, optional
+        ``correlation``, ``low`` and ``high`` (cell) of the model's fields with the measured ones.
+    window : int, default 14
+        Pixels on each side of the square around the field.
+    cells : int, default 24
+        Most cells in the figure, the first ones.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A figure of two columns of a journal page. Maps are in standard errors of noise, with the
+        ellipse at 1.5 sigma; stars say p < 0.05, 0.01 and 0.001. For a full-field stimulus, what
+        `kernel_gallery` draws.
+
+    Raises
+    ------
+    InputError
+        If the cells of the arguments differ, or the model has other pixels.
+    """
+    if averages.sizes["y"] == averages.sizes["x"] == 1:
+        return kernel_gallery(table)
+    _check(averages, table, model)
+    shown = min(table.sizes["cell"], cells)
+    panels = 2 if model is None else 3
+    across = min(3 if model is None else 2, shown)
+    down = -(-shown // across)
+    with style():
+        drawing = figure(height_mm=_ROW_MM * down)
+        axes = drawing.subplots(
+            down, panels * across, squeeze=False, width_ratios=([1] * (panels - 1) + [1.1]) * across
+        )
+        for ax in axes.flat[panels * shown :]:
+            ax.set_visible(False)
+        for k in range(shown):
+            row, left = divmod(k, across)
+            places = axes[row, panels * left : panels * (left + 1)]
+            draw_field(averages, table, places[0], cell=k, window=window)
+            if model is not None:
+                _draw_model(averages, table, model, agreement, places[1], k, window)
+            draw_kernel(table, places[-1], cell=k)
+            panel_letter(places[0], "abcdefghijklmnopqrstuvwxyz"[k], dx=-6, dy=9)
+    return drawing
+
+
+def _check(averages: xr.Dataset, table: xr.Dataset, model: xr.DataArray | None) -> None:
+    """Check that the arguments are of the same cells and pixels."""
+    names = averages["cell"].values.tolist()
+    if table["cell"].values.tolist() != names:
+        raise InputError("field_gallery: the table is of other cells than the averages")
+    if model is None:
+        return
+    sizes = {name: averages.sizes[name] for name in ("cell", "y", "x")}
+    if {name: model.sizes.get(name) for name in sizes} != sizes:
+        raise InputError(f"model: expected fields of sizes {sizes}, got {dict(model.sizes)}")
+
+
+def draw_field(
+    averages: xr.Dataset, table: xr.Dataset, ax: Axes, *, cell: int = 0, window: int = 14
+) -> Axes:
+    """Draw a cell's average at the lag of its peak, with the ellipse of its Gaussian.
+
+    Parameters
+    ----------
+    averages : xarray.Dataset
+        What `spike_triggered_average` returns.
+    table : xarray.Dataset
+        What `fields_table` makes of them.
+    ax : matplotlib.axes.Axes
+        Where to draw.
+    cell : int, default 0
+        Position of the cell.
+    window : int, default 14
+        Pixels on each side of the square around the field.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axis; its image is in standard errors of noise.
+    """
+    row = table.isel(cell=cell)
+    peak = sta_peaks(averages.isel(cell=[cell])).isel(cell=0)
+    shared = np.sqrt(averages["effective_spikes"] / averages["spikes"])
+    frame = (averages["z"] * shared).isel(cell=cell)
+    if np.isfinite(peak["lag"]):
+        frame = frame.sel(lag=float(peak["lag"]), method="nearest")
+    else:
+        frame = frame.isel(lag=-1)
+    field_map(ax, _around(frame, row, peak, window))
+    _ellipse(ax, row)
+    kind = str(row["type"].item()) or "no field"
+    ax.set_title(f"{row['cell'].item()}: {kind}{_stars(float(row['p_value']))}")
+    words = "no peak"
+    if np.isfinite(peak["lag"]):
+        words = f"{float(row['z']):.1f} s.e. at {1000 * float(peak['lag']):.0f} ms"
+    size = "no fit"
+    if np.isfinite(row["size"]):
+        size = f"size {float(row['size']):.0f} ± {float(row['size_error']):.0f} µm"
+    ax.set_xlabel(f"{words}\n{size}", fontsize=6)
+    return ax
+
+
+def _around(frame: xr.DataArray, row: xr.Dataset, peak: xr.Dataset, window: int) -> xr.DataArray:
+    """Return a square around the centre of the fit, or the peak, inside the map."""
+    cut = {}
+    for axis in ("y", "x"):
+        middle = row[f"centre_{axis}"] if np.isfinite(row[f"centre_{axis}"]) else peak[axis]
+        whole = frame.sizes[axis]
+        at = int(np.abs(frame[axis].values - np.nan_to_num(float(middle))).argmin())
+        first = int(np.clip(at - window // 2, 0, max(whole - window, 0)))
+        cut[axis] = slice(first, first + window)
+    return frame.isel(cut)
+
+
+def _ellipse(ax: Axes, row: xr.Dataset) -> None:
+    """Draw the line at 1.5 sigma of the Gaussian of a cell."""
+    if not np.isfinite(row["sigma_minor"]) or not np.isfinite(row["centre_x"]):
+        return
+    turn = np.radians(float(row["orientation"]))
+    around = np.linspace(0, 2 * np.pi, 100)
+    along = 1.5 * float(row["sigma_major"]) * np.cos(around)
+    across = 1.5 * float(row["sigma_minor"]) * np.sin(around)
+    x = float(row["centre_x"]) + along * np.cos(turn) - across * np.sin(turn)
+    y = float(row["centre_y"]) + along * np.sin(turn) + across * np.cos(turn)
+    ax.plot(x, y, color=COLOURS.ink, linewidth=0.8, scalex=False, scaley=False)
+
+
+def _stars(p: float) -> str:
+    """Return how significant a field is."""
+    return " " + "*" * sum(p < level for level in (0.05, 0.01, 0.001)) if p < 0.05 else ""
+
+
+def _draw_model(
+    averages: xr.Dataset,
+    table: xr.Dataset,
+    model: xr.DataArray,
+    agreement: xr.Dataset | None,
+    ax: Axes,
+    cell: int,
+    window: int,
+) -> None:
+    """Draw the model's field of a cell where the measured one is shown."""
+    row, frame = table.isel(cell=cell), model.isel(cell=cell)
+    peak = sta_peaks(averages.isel(cell=[cell])).isel(cell=0)
+    if "lag" in frame.dims:
+        frame = frame.sel(lag=float(peak["lag"]), method="nearest")
+    frame = frame.assign_coords(y=averages["y"].values, x=averages["x"].values)
+    field_map(ax, _around(frame, row, peak, window), bar_um=0)
+    _ellipse(ax, row)
+    title = "model"
+    if agreement is not None:
+        r, low, high = (float(agreement[n][cell]) for n in ("correlation", "low", "high"))
+        title = f"model: r = {r:.2f}\n[{low:.2f}, {high:.2f}]"
+    ax.set_title(title)
+
+
+def draw_kernel(table: xr.Dataset, ax: Axes, *, cell: int = 0) -> Axes:
+    """Draw a cell's time course with its 95 % band, peak and zero crossing.
+
+    Parameters
+    ----------
+    table : xarray.Dataset
+        What `fields_table` returns.
+    ax : matplotlib.axes.Axes
+        Where to draw.
+    cell : int, default 0
+        Position of the cell.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axis: time course of norm 1 with the polarity of the field, against ms before the
+        response.
+    """
+    row = table.isel(cell=cell)
+    time = 1000 * table["lag"].values
+    sign = float(row["polarity"]) if table.sizes["x"] * table.sizes["y"] > 1 else 1.0
+    course = row["temporal"].values * (sign if np.isfinite(sign) else 1.0)
+    half = 1.96 * float(row["temporal_error"])
+    colour = COLOURS.off if str(row["type"].item()) == "OFF" else COLOURS.on
+    colour = colour if str(row["type"].item()) else COLOURS.quiet
+    ax.axhline(0, color=COLOURS.quiet, linewidth=0.5)
+    ax.fill_between(time, course - half, course + half, color=colour, alpha=0.2, linewidth=0)
+    trace(ax, time, course, colour=colour)
+    words = []
+    if np.isfinite(row["time_to_peak"]):
+        at = -float(row["time_to_peak"])
+        low, high = (-float(row[f"time_to_peak_{end}"]) for end in ("high", "low"))
+        shade(ax, [(low, high)], colour=colour, alpha=0.12)
+        words.append(f"peak at {at:.0f} ms")
+    if np.isfinite(row["biphasic_index"]):
+        words.append(f"biphasic index {float(row['biphasic_index']):.2f}")
+    ax.set_title("\n".join(words), fontsize=6)
+    ax.set(xlabel="time before spike (ms)")
+    ax.set_ylabel("filter (norm 1)", labelpad=0)
+    ax.set_yticks([0])
+    return ax
+
+
+def kernel_gallery(table: xr.Dataset) -> Figure:
+    """Print the time courses of all cells of a full-field recording, and what they are like.
+
+    Parameters
+    ----------
+    table : xarray.Dataset
+        What `fields_table` makes of the averages of a full-field stimulus.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Time courses in standard errors, sorted by polarity and time to peak; mean time courses of
+        ON and OFF cells; peaks against chance; times to peak; biphasic index against them.
+
+    Raises
+    ------
+    InputError
+        If no cell has a time course.
+    """
+    known = np.isfinite(table["z"].values)
+    if not known.any():
+        raise InputError("kernel_gallery: no cell has a time course")
+    rows = table.isel(cell=np.flatnonzero(known))
+    with style():
+        drawing = figure(height_mm=95)
+        layout: Any = [["a", "b", "c"], ["a", "d", "e"]]
+        axes = drawing.subplot_mosaic(layout, width_ratios=[1.4, 1, 1])
+        _draw_sorted(axes["a"], rows)
+        _draw_means(axes["b"], rows)
+        _draw_chance(axes["c"], rows)
+        _draw_peaks(axes["d"], rows)
+        _draw_biphasic(axes["e"], rows)
+        for letter, ax in axes.items():
+            panel_letter(ax, letter, dx=-22, dy=3)
+    return drawing
+
+
+def _draw_sorted(ax: Axes, rows: xr.Dataset) -> None:
+    """Draw all time courses in standard errors, OFF cells first, early peaks on top."""
+    order = np.lexsort([np.nan_to_num(rows["time_to_peak"], nan=1e9), rows["polarity"]])
+    z = (rows["temporal"] / rows["temporal_error"]).transpose("cell", "lag").values[order]
+    limit = float(np.quantile(np.abs(z), 0.98))
+    raster_map(ax, z, time=1000 * rows["lag"].values, limit=limit)
+    off = int((rows["polarity"] < 0).sum())
+    if 0 < off < len(z):
+        ax.axhline(off - 0.5, color=COLOURS.ink, linewidth=0.5)
+    ax.set(xlabel="time before spike (ms)", ylabel="cell, by polarity and time to peak")
+    colour_bar(ax, "average (standard errors)", extend="both")
+
+
+def _draw_means(ax: Axes, rows: xr.Dataset) -> None:
+    """Draw the mean time course of each polarity, and the spread over cells."""
+    time = 1000 * rows["lag"].values
+    ax.axhline(0, color=COLOURS.quiet, linewidth=0.5)
+    for name, colour in (("OFF", COLOURS.off), ("ON", COLOURS.on)):
+        some = rows["temporal"].values[rows["type"].values == name]
+        if len(some):
+            low, high = np.quantile(some, [0.1, 0.9], axis=0)
+            ax.fill_between(time, low, high, color=colour, alpha=0.2, linewidth=0)
+            trace(ax, time, some.mean(axis=0), colour=colour, label=f"{name} ({len(some)})")
+    ax.set(xlabel="time before spike (ms)", ylabel="time course (norm 1)")
+    ax.legend(loc="lower left")
+
+
+def _draw_chance(ax: Axes, rows: xr.Dataset) -> None:
+    """Draw how far peaks stand out of what chance gives."""
+    from scipy.stats import norm
+
+    z = np.abs(rows["z"].values)
+    chance = float(norm.isf(0.025 / rows.sizes["lag"]))
+    ax.hist(z, bins=30, color=COLOURS.series[5])
+    ax.axvline(chance, color=COLOURS.highlight, linestyle="dashed")
+    ax.set(xlabel="peak (standard errors)", ylabel="cells")
+    found = int((rows["p_value"] <= 0.05).sum())
+    ax.set_title(f"{found} of {z.size} above chance ({chance:.1f} s.e.)")
+
+
+def _draw_peaks(ax: Axes, rows: xr.Dataset) -> None:
+    """Draw the distribution of times to peak."""
+    values = rows["time_to_peak"].values[rows["p_value"].values <= 0.05]
+    values = values[np.isfinite(values)]
+    ax.hist(values, bins=30, color=COLOURS.series[5])
+    ax.set(xlabel="time to peak (ms)", ylabel="cells")
+    if values.size:
+        ax.axvline(float(np.median(values)), color=COLOURS.ink, linestyle="dashed")
+        ax.set_title(f"median {np.median(values):.0f} ms")
+
+
+def _draw_biphasic(ax: Axes, rows: xr.Dataset) -> None:
+    """Draw the biphasic index against the time to peak."""
+    for name, colour in (("OFF", COLOURS.off), ("ON", COLOURS.on)):
+        some = rows.isel(cell=np.flatnonzero(rows["type"].values == name))
+        ax.plot(some["time_to_peak"], some["biphasic_index"], ".", color=colour, markersize=3)
+    ax.set(xlabel="time to peak (ms)", ylabel="biphasic index")
