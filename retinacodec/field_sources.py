@@ -249,7 +249,9 @@ class _Division:
             raise InputError(f"field_sources: expected one target, got {score.shape[-1]}")
         masks, sums = [], []
         for cell in [0] if self.shared else self.cells:
-            slopes = torch.autograd.grad(score[..., cell], calls, run.one.weights, None, True)
+            slopes = torch.autograd.grad(
+                score[..., cell], calls, run.one.weights, retain_graph=True
+            )
             own = [
                 rule.combine(run.by_path(call.detach()), run.by_path(slope))
                 for call, slope in zip(calls, slopes, strict=True)
