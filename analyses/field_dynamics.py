@@ -281,10 +281,10 @@ def _described(
             data[name + end] = ("cell", np.array([table[name + end] for table in tables]), attrs)
         data[name] = ("cell", np.array([table[name] for table in tables]), attrs)
     data["frames"] = ("cell", frames, {"units": "1", "long_name": "frames that count"})
-    units = [QUANTITY_UNITS[name] for name in QUANTITIES]
+    each = [QUANTITY_UNITS[name] for name in QUANTITIES]
     coords = {
         "quantity": list(QUANTITIES),
-        "units": ("quantity", units),
+        "units": ("quantity", each),
         "cell": fields["cell"].values,
     }
     return xr.Dataset(data, coords=coords).assign_attrs(

@@ -13,10 +13,13 @@ from retinacodec.analyses.dynamic_fields import (
 )
 from retinacodec.analyses.dynamics_figure import dynamics_figure, dynamics_numbers
 from retinacodec.analyses.field_frames import firing_frames, mode_sets
+from retinacodec.analyses.field_persistence import field_persistence
 from retinacodec.analyses.field_similarity import draw_similarity, field_similarity
+from retinacodec.analyses.field_variance import field_variance
 from retinacodec.circuit import Circuit, predict
 from retinacodec.errors import InputError
-from retinacodec.gradients import instantaneous_fields
+from retinacodec.field_files import stream_fields
+from retinacodec.gradients import instantaneous_fields, latent_fields
 from retinacodec.plotting import figure
 from retinacodec.schema import make_stimulus
 
@@ -227,6 +230,20 @@ def test_drawings_show_the_field_in_its_window(found):
     assert picture[5, 5] == picture.min() == -np.abs(picture).max()
     draw_mode_field(found, right, mode=0, cell=1, window=10)
     assert np.asarray(right.images[0].get_array())[5, 5] > 0
+
+
+def test_fields_from_disk_are_asked_like_those_in_memory(planted, tmp_path):
+    circuit, movie, modes = planted
+    options = {"frames": np.arange(100, 500), "progress": False}
+    packed = stream_fields(circuit, movie, out=tmp_path / "fields.zarr", **options)
+    whole = latent_fields(circuit, movie, **options)
+    loading = modes["loading"].isel(time=options["frames"] - HISTORY + 1).drop_vars("time")
+    asked = {"history": HISTORY, "frame_rate": 60, "null_shifts": 2, "draws": 5}
+    one, two = (field_variance(fields, loading, **asked) for fields in (packed, whole))
+    np.testing.assert_allclose(one["explained"], two["explained"], atol=1e-4)
+    assert one["explained"].sel(form="shape", predictor="mode set").max() > 0.7
+    one, two = (field_persistence(fields, **asked) for fields in (packed, whole))
+    np.testing.assert_allclose(one["cosine"], two["cosine"], atol=1e-5)
 
 
 def test_the_figure_of_the_dynamics_shows_its_numbers(planted):

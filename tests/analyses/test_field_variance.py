@@ -160,13 +160,13 @@ def test_planted_shares_are_recovered(planted):
     fields, loading = planted
     other = _loading(np.random.default_rng(9), 500).rename(mode="column")
     found = field_variance(
-        fields, loading, {"other": other}, history=20, frame_rate=60, null_shifts=19, draws=200
+        fields, loading, {"other": other}, history=20, frame_rate=60, null_shifts=9, draws=200
     )
     truth = [1 / 1.25, 1 / 2]
     best = found.sel(form="field", predictor="loadings")
     np.testing.assert_allclose(best["explained"], truth, atol=0.05)
     assert (best["explained_low"] < truth).all() and (best["explained_high"] > truth).all()
-    np.testing.assert_allclose(best["p_value"], 0.05)
+    np.testing.assert_allclose(best["p_value"], 0.1)
     assert best["pooled"] == pytest.approx(best["explained"].mean().item())
     sets = found.sel(form="field", predictor="mode set")["explained"]
     assert (sets < best["explained"]).all() and (sets > 0.6 * best["explained"]).all()
@@ -213,7 +213,7 @@ def test_the_rate_alone_is_found_as_such():
 def test_p_values_are_uniform_when_fields_ignore_the_modes(errors):
     """Fields and loadings are both correlated over time but independent of each other."""
     rng = np.random.default_rng(5)
-    folds = TimeFolds.of(np.arange(160) * STEP, gap=20)
+    folds = TimeFolds.of(np.arange(160) * STEP, gap=20, folds=3)
     p = []
     for _ in range(40):
         loading = _loading(rng, 160, modes=3).values
@@ -247,7 +247,7 @@ def test_cells_that_cannot_be_judged_say_why_and_bad_calls_are_refused(planted):
     rates = np.full((500, 2), 10.0)
     rates[40:, 1] = 0.1
     quiet = _stored(fields.latent.values, rates)
-    options = {"history": 20, "frame_rate": 60, "null_shifts": 5, "draws": 20}
+    options = {"history": 20, "frame_rate": 60, "null_shifts": 2, "draws": 20}
     found = field_variance(quiet, loading, **options)
     assert "40 frames" in found["reason"].values[1] and found["reason"].values[0] == ""
     assert np.isnan(found["explained"][..., 1]).all() and np.isnan(found["p_value"][..., 1]).all()
