@@ -22,6 +22,7 @@ __all__ = [
     "draw_sta",
     "draw_time_course",
     "field_frame",
+    "pixel_moments",
     "spike_triggered_average",
     "sta_peaks",
 ]
@@ -143,6 +144,27 @@ def field_frame(
             "latency": latency,
         },
     }
+
+
+def pixel_moments(contrast: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return mean and standard deviation of each pixel, without another movie in memory.
+
+    Parameters
+    ----------
+    contrast : ndarray (time, y, x)
+        Movie.
+
+    Returns
+    -------
+    (ndarray, ndarray)
+        Mean and deviation (y, x), float64; the deviation of a pixel that never changes is 0.
+    """
+    mean = contrast.mean(axis=0, dtype=np.float64)
+    squares = np.zeros_like(mean)
+    for start in range(0, len(contrast), 64):
+        squares += np.square(contrast[start : start + 64] - mean).sum(axis=0)
+    squares[np.ptp(contrast, axis=0) == 0] = 0
+    return mean, np.sqrt(squares / len(contrast))
 
 
 def _spread(contrast: npt.NDArray[Any]) -> float:

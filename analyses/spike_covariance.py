@@ -10,7 +10,11 @@ import numpy.typing as npt
 import scipy.linalg
 import xarray as xr
 
-from retinacodec.analyses.receptive_fields import spike_triggered_average, sta_peaks
+from retinacodec.analyses.receptive_fields import (
+    pixel_moments,
+    spike_triggered_average,
+    sta_peaks,
+)
 from retinacodec.analyses.triggered_responses import TriggeredResponses, triggered_responses
 from retinacodec.analyses.window_covariances import (
     NestedShifts,
@@ -108,8 +112,9 @@ def spike_triggered_covariance(
     shape = history, min(window, movie.sizes["y"]), min(window, movie.sizes["x"])
     problems = _shape_problems(shape, window, components)
     contrast = movie["contrast"].values
-    mean = contrast.mean(axis=0, dtype=np.float64).astype(np.float32)
-    peaks = sta_peaks(_centred(averages, mean, found, float((contrast - mean).std())))
+    mean, spread = pixel_moments(contrast)
+    mean = mean.astype(np.float32)
+    peaks = sta_peaks(_centred(averages, mean, found, float(np.sqrt((spread**2).mean()))))
     middles = np.column_stack([peaks["row"], peaks["column"]]) if centres is None else centres
     middles = np.asarray(middles, dtype=int)
     cells = found.weights.shape[1]

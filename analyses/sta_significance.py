@@ -12,7 +12,7 @@ import torch
 import xarray as xr
 from scipy.stats import norm
 
-from retinacodec.analyses.receptive_fields import field_frame
+from retinacodec.analyses.receptive_fields import field_frame, pixel_moments
 from retinacodec.analyses.triggered_responses import TriggeredResponses, triggered_responses
 from retinacodec.errors import InputError
 from retinacodec.nulls import discoveries, p_value, shift_steps
@@ -39,6 +39,8 @@ class StaPeaks:
         Responses of mean 0 and norm 1.
     history, latency : int
         The window, frames.
+    tests : int
+        Pixels that change, times lags.
     level : float
         Chance of a false pixel anywhere in a field.
     """
@@ -48,6 +50,7 @@ class StaPeaks:
     responses: Array
     history: int
     latency: int
+    tests: int
     level: float
 
 
@@ -109,7 +112,7 @@ class WhiteNull:
 
     def __call__(self, peaks: StaPeaks) -> tuple[Array, Array]:
         """Return p-values of the peaks and the threshold at the level, both (cell,)."""
-        tests = max(peaks.history * int((peaks.movie.std(axis=0) > 0).sum()), 1)
+        tests = max(peaks.tests, 1)
         one = -np.expm1(np.log1p(-peaks.level) / tests)
         p = -np.expm1(tests * np.log1p(-np.minimum(2 * norm.sf(peaks.peak), 1 - 1e-16)))
         return p, np.full(p.shape, norm.isf(one / 2))
@@ -177,7 +180,8 @@ def sta_significance(
     flat = np.abs(z).reshape(len(z), -1)
     alive = ~np.isnan(flat).all(axis=1)
     peak = np.where(alive, np.nan_to_num(flat).max(axis=1), np.nan)
-    p, threshold = null(StaPeaks(peak, contrast, responses, history, latency, level))
+    tests = int(np.isfinite(flat).sum(axis=1).max(initial=0))
+    p, threshold = null(StaPeaks(peak, contrast, responses, history, latency, tests, level))
     p, threshold = np.where(alive, p, np.nan), np.where(alive, threshold, np.nan)
     mask = np.nan_to_num(np.abs(z)) > np.expand_dims(threshold, (1, 2, 3))
     cells = discoveries(p, level)
@@ -248,18 +252,19 @@ def _covariances(
     alive = norms > 1e-6 * np.sqrt(np.square(found.weights, dtype=np.float64).sum(axis=0))
     with np.errstate(invalid="ignore", divide="ignore"):
         responses = np.where(alive, responses / norms, 0).astype(np.float32)
-        spread = contrast.std(axis=0, dtype=np.float64)
-        sums = _window_sums(contrast, responses, history, latency)
+        mean, spread = pixel_moments(contrast)
+        sums = _window_sums(contrast, responses, mean, history, latency)
         z = np.where(spread > 0, sums / spread, np.nan)
     z[~alive] = np.nan
     return z.astype(np.float32), responses
 
 
-def _window_sums(contrast: Array, responses: Array, history: int, latency: int) -> Array:
+def _window_sums(
+    contrast: Array, responses: Array, mean: Array, history: int, latency: int
+) -> Array:
     """Return sums (cell, lag, y, x) of windows less the mean of each pixel."""
     seen, weights = torch.from_numpy(contrast), torch.from_numpy(responses)
     sums = triggered_sum(seen, weights, history, latency).double().numpy()
-    mean = contrast.mean(axis=0, dtype=np.float64)
     total = responses.sum(axis=0, dtype=np.float64)
     return np.asarray(sums - total[:, None, None, None] * mean)
 
