@@ -127,13 +127,14 @@ def draw_persistence(
     Returns
     -------
     matplotlib.axes.Axes
-        The axis; the grey band holds 95 % of the null.
+        The axis; the grey band holds 95 % of the null. The mean is over cells known at every lag.
     """
     lag = 1000 * persistence["lag"].values
     chosen = persistence["cosine"].transpose("cell", "lag").values
     null = persistence["null"].transpose("shift", "cell").values
     if cell is None:
-        known = np.isfinite(chosen).any(axis=1)
+        known = np.isfinite(chosen).all(axis=1)
+        known = known if known.any() else np.isfinite(chosen).any(axis=1)
         ax.plot(lag, chosen.T, color=colour, alpha=0.25, linewidth=0.5)
         line, band = np.nanmean(chosen[known], axis=0), np.nanmean(null[:, known], axis=1)
         label: str | None = "mean of cells"
