@@ -29,7 +29,15 @@ from retinacodec.analyses.dynamic_fields import (
 from retinacodec.analyses.dynamics_figure import dynamics_figure, dynamics_numbers
 from retinacodec.analyses.field_checks import compare_with_average, draw_field_agreement
 from retinacodec.analyses.field_dynamics import draw_dynamics, field_dynamics
+from retinacodec.analyses.field_film import FieldScene, draw_field_scene, field_film, field_scene
+from retinacodec.analyses.field_fits import DifferenceOfGaussians, Gaussian, fit_gaussians
 from retinacodec.analyses.field_frames import consecutive_frames, loading_at, loading_on, mode_sets
+from retinacodec.analyses.field_gallery import (
+    draw_field,
+    draw_kernel,
+    field_gallery,
+    kernel_gallery,
+)
 from retinacodec.analyses.field_pairs import compare_fields
 from retinacodec.analyses.field_persistence import draw_persistence, field_persistence
 from retinacodec.analyses.field_similarity import draw_similarity, field_similarity
@@ -39,6 +47,7 @@ from retinacodec.analyses.field_transitions import (
     state_transitions,
 )
 from retinacodec.analyses.field_variance import draw_variance, field_variance
+from retinacodec.analyses.fields_table import fields_table, fields_table_markdown
 from retinacodec.analyses.figures import (
     draw_combinations,
     draw_contributions,
@@ -59,6 +68,7 @@ from retinacodec.analyses.interneurons import (
     draw_interneuron_matches,
     match_interneurons,
 )
+from retinacodec.analyses.kernel_summary import kernel_summary
 from retinacodec.analyses.mode_choice import choose_modes, draw_mode_choice
 from retinacodec.analyses.mode_contrast import contrast_modes, draw_contrast
 from retinacodec.analyses.mode_correlations import draw_mode_correlations, mode_event_correlation
@@ -83,6 +93,7 @@ from retinacodec.analyses.mode_polarity import mode_polarity
 from retinacodec.analyses.mode_projection import distil_modes, project_modes
 from retinacodec.analyses.modes import find_modes
 from retinacodec.analyses.modes_overview import modes_figure, modes_numbers
+from retinacodec.analyses.nonlinearity import draw_nonlinearity, static_nonlinearity
 from retinacodec.analyses.panels import active_modes, choose_combinations, choose_events
 from retinacodec.analyses.pathway_recovery import (
     compare_pathway_recovery,
@@ -98,6 +109,11 @@ from retinacodec.analyses.receptive_fields import (
     spike_triggered_average,
     sta_peaks,
 )
+from retinacodec.analyses.regularised_fields import (
+    draw_regularised,
+    draw_regularised_course,
+    regularised_fields,
+)
 from retinacodec.analyses.retina_panels import retina_panels
 from retinacodec.analyses.scheme import draw_scheme
 from retinacodec.analyses.source_shares import source_shares
@@ -107,6 +123,7 @@ from retinacodec.analyses.spike_covariance import draw_eigenvalues, spike_trigge
 from retinacodec.analyses.sta_bands import sta_bands, sta_profiles
 from retinacodec.analyses.sta_significance import ShiftNull, WhiteNull, sta_significance
 from retinacodec.analyses.statistics import compare_quantities, layer_statistics, sign_correlation
+from retinacodec.analyses.subunits import draw_subunits, subunits
 from retinacodec.analyses.summaries import (
     draw_prediction,
     draw_residuals,
@@ -116,6 +133,9 @@ from retinacodec.analyses.summaries import (
 from retinacodec.analyses.window_covariances import NestedShifts
 
 __all__ = [
+    "DifferenceOfGaussians",
+    "FieldScene",
+    "Gaussian",
     "NestedShifts",
     "Planted",
     "SCENARIOS",
@@ -155,11 +175,14 @@ __all__ = [
     "draw_dynamics",
     "draw_eigenvalues",
     "draw_events",
+    "draw_field",
     "draw_field_agreement",
+    "draw_field_scene",
     "draw_flips",
     "draw_ground_truth",
     "draw_groups",
     "draw_interneuron_matches",
+    "draw_kernel",
     "draw_loadings",
     "draw_mode_choice",
     "draw_mode_correlations",
@@ -167,11 +190,14 @@ __all__ = [
     "draw_mode_loadings",
     "draw_mode_scores",
     "draw_modes_raster",
+    "draw_nonlinearity",
     "draw_pathway_areas",
     "draw_pathway_atoms",
     "draw_persistence",
     "draw_prediction",
     "draw_rates_raster",
+    "draw_regularised",
+    "draw_regularised_course",
     "draw_residuals",
     "draw_scheme",
     "draw_similarity",
@@ -179,6 +205,7 @@ __all__ = [
     "draw_sources",
     "draw_sta",
     "draw_stability",
+    "draw_subunits",
     "draw_time_course",
     "draw_training",
     "draw_transitions",
@@ -187,12 +214,20 @@ __all__ = [
     "dynamics_figure",
     "dynamics_numbers",
     "field_dynamics",
+    "field_film",
+    "field_gallery",
     "field_persistence",
+    "field_scene",
     "field_similarity",
     "field_variance",
+    "fields_table",
+    "fields_table_markdown",
     "find_modes",
+    "fit_gaussians",
     "ground_truth_markdown",
     "ground_truth_table",
+    "kernel_gallery",
+    "kernel_summary",
     "layer_statistics",
     "loading_at",
     "loading_on",
@@ -215,6 +250,7 @@ __all__ = [
     "polarity_flips",
     "polarity_states",
     "project_modes",
+    "regularised_fields",
     "relative_residuals",
     "retina_figure",
     "retina_panels",
@@ -232,5 +268,7 @@ __all__ = [
     "sta_profiles",
     "sta_significance",
     "state_transitions",
+    "static_nonlinearity",
+    "subunits",
     "telling_modes",
 ]
