@@ -30,7 +30,7 @@ __all__ = ["draw_field", "draw_kernel", "field_gallery", "kernel_gallery"]
 
 Array = npt.NDArray[Any]
 
-_ROW_MM = 43.0
+_ROW_MM = 45.0
 
 
 def field_gallery(
@@ -64,8 +64,8 @@ def field_gallery(
     -------
     matplotlib.figure.Figure
         A figure of two columns of a journal page. Maps are in standard errors of noise, with the
-        ellipse at 1.5 sigma; stars say p < 0.05, 0.01 and 0.001. For a full-field stimulus, what
-        `kernel_gallery` draws.
+        ellipse at 1.5 sigma where the field is significant; stars say p < 0.05, 0.01 and 0.001.
+        For a full-field stimulus, what `kernel_gallery` draws.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def field_gallery(
             if model is not None:
                 _draw_model(averages, table, model, agreement, places[1], k, window)
             draw_kernel(table, places[-1], cell=k)
-            panel_letter(places[0], "abcdefghijklmnopqrstuvwxyz"[k], dx=-6, dy=9)
+            panel_letter(places[0], "abcdefghijklmnopqrstuvwxyz"[k], dx=-6, dy=12)
     return drawing
 
 
@@ -143,12 +143,12 @@ def draw_field(
     field_map(ax, _around(frame, row, peak, window))
     _ellipse(ax, row)
     kind = str(row["type"].item()) or "no field"
-    ax.set_title(f"{row['cell'].item()}: {kind}{_stars(float(row['p_value']))}")
+    ax.set_title(f"{row['cell'].item()}\n{kind}{_stars(float(row['p_value']))}")
     words = "no peak"
     if np.isfinite(peak["lag"]):
         words = f"{float(row['z']):.1f} s.e. at {1000 * float(peak['lag']):.0f} ms"
     size = "no fit"
-    if np.isfinite(row["size"]):
+    if np.isfinite(row["size"]) and row["type"].item():
         size = f"size {float(row['size']):.0f} ± {float(row['size_error']):.0f} µm"
     ax.set_xlabel(f"{words}\n{size}", fontsize=6)
     return ax
@@ -168,7 +168,7 @@ def _around(frame: xr.DataArray, row: xr.Dataset, peak: xr.Dataset, window: int)
 
 def _ellipse(ax: Axes, row: xr.Dataset) -> None:
     """Draw the line at 1.5 sigma of the Gaussian of a cell."""
-    if not np.isfinite(row["sigma_minor"]) or not np.isfinite(row["centre_x"]):
+    if not np.isfinite(row["sigma_minor"]) or not row["type"].item():
         return
     turn = np.radians(float(row["orientation"]))
     around = np.linspace(0, 2 * np.pi, 100)

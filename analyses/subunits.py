@@ -149,37 +149,45 @@ def subunits(
         )
     rule = ModuleRule(largest, overlap, seed)
     fold = _folds(len(counts), folds, history + latency)
-    base = effective[fold >= 0].T @ effective[fold >= 0] / max(int((fold >= 0).sum()), 1)
-    gains = held_out_gains(effective, counts, fold, base, rule)
     drive = effective @ parts["spatial"].values.ravel()
+    steps = track(range(nulls), "subunits: shuffled recordings", enabled=progress)
+    gain = _tested(effective, counts, fold, drive, rule, steps)
+    several = gain.attrs["p_value"] <= level
+    count = gain.attrs["best"] if several else 1
+    table = _describe(moments_of(effective, counts, fold), count, rule, parts, level)
+    return table.merge(gain).assign_attrs(
+        kind="subunits",
+        cell=str(one["cell"].item()),
+        subunits=int(table["localised"].sum()),
+        p_value=gain.attrs["p_value"],
+        spikes=float(counts.sum()),
+        reason="" if several else "no more than a single field explains",
+        seed=seed,
+    )
+
+
+def _tested(
+    effective: Array, counts: Array, fold: Array, drive: Array, rule: ModuleRule, steps: Any
+) -> xr.Dataset:
+    """Return the held-out gain by the number of modules, its null, p-value and best number."""
+    used = effective[fold >= 0]
+    base = used.T @ used / max(len(used), 1)
+    gains = held_out_gains(effective, counts, fold, base, rule)
     null = []
-    for k in track(range(nulls), "subunits: shuffled recordings", enabled=progress):
-        shuffled = _shuffled(counts, drive, fold, np.random.default_rng([seed, k]))
+    for k in steps:
+        shuffled = _shuffled(counts, drive, fold, np.random.default_rng([rule.seed, k]))
         null.append(held_out_gains(effective, shuffled, fold, base, rule).mean(axis=0))
     mean, around = gains.mean(axis=0), np.stack(null)
     p = float(p_value((mean - mean[0]).max(), (around - around[:, :1]).max(axis=1)))
-    count = best_count(gains) if p <= level else 1
-    grams = moments_of(effective, counts, fold)
-    table = _describe(grams, count, rule, parts, level)
-    return (
-        table.assign(
-            gain=("count", mean, {"units": "1", "long_name": "excess variance of held-out spikes"}),
-            gain_error=("count", standard_error(gains), {"units": "1"}),
-            gain_null=(("null", "count"), around, {"units": "1"}),
-            stable=("count", stable_by_count(grams, rule), {"units": "1"}),
-            sta=(("y", "x"), parts["spatial"].values, averages["sta"].attrs),
-            temporal=("lag", parts["temporal"].values, {"units": "1"}),
-        )
-        .assign_coords(count=np.arange(1, largest + 1), lag=parts["lag"])
-        .assign_attrs(
-            kind="subunits",
-            cell=str(one["cell"].item()),
-            subunits=int(table["localised"].sum()),
-            p_value=p,
-            spikes=float(counts.sum()),
-            reason="" if p <= level else "no more than a single field explains",
-            seed=seed,
-        )
+    one = {"units": "1"}
+    return xr.Dataset(
+        {
+            "gain": ("count", mean, {**one, "long_name": "excess variance of held-out spikes"}),
+            "gain_error": ("count", standard_error(gains), one),
+            "gain_null": (("null", "count"), around, one),
+        },
+        coords={"count": np.arange(1, rule.largest + 1)},
+        attrs={"p_value": p, "best": best_count(gains)},
     )
 
 
@@ -264,11 +272,14 @@ def _describe(
             "stability": ("subunit", stable[order], one),
             "moran": ("subunit", moran, one),
             "moran_p": ("subunit", moran_p, one),
+            "stable": ("count", stable_by_count(grams, rule), one),
+            "sta": (("y", "x"), field, {"units": "1", "long_name": "spatial map of the average"}),
+            "temporal": ("lag", parts["temporal"].values, one),
             "localised": ("subunit", (moran_p <= level) & (stable[order] >= _STABLE)),
             "centre_y": ("subunit", (mass.sum(axis=2) * y).sum(axis=1), {"units": "um"}),
             "centre_x": ("subunit", (mass.sum(axis=1) * x).sum(axis=1), {"units": "um"}),
         },
-        coords={"subunit": np.arange(len(maps)), "y": parts["y"], "x": parts["x"]},
+        coords={"subunit": np.arange(len(maps)), **{n: parts[n] for n in ("y", "x", "lag")}},
     )
 
 

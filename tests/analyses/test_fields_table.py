@@ -1,5 +1,7 @@
 """The table of fields and its figures: simulated cells whose fields are known, and real cells."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +105,7 @@ def test_gallery_shows_maps_ellipses_and_time_courses(averages, table):
     place = np.asarray([line.get_xydata().mean(axis=0) for line in shown[0].lines[-1:]])[0]
     assert ellipse.shape == (100, 2)
     assert place == pytest.approx([float(table["centre_x"][0]), float(table["centre_y"][0])], abs=3)
-    assert "on: ON ***" in shown[0].get_title() and "no fit" in shown[4].get_xlabel()
+    assert "on\nON ***" in shown[0].get_title() and "no fit" in shown[4].get_xlabel()
     curve = shown[3].lines[-1].get_ydata()
     assert curve.min() == pytest.approx(-float(table["temporal"][1].max()))
 
@@ -145,6 +147,16 @@ def test_a_cell_without_spikes_is_drawn_and_flagged(averages):
     assert "no peak" in drawing.axes[0].get_xlabel()
     assert draw_kernel(table, drawing.axes[1]) is drawing.axes[1]
     assert draw_field(silent, table, drawing.axes[0]) is drawing.axes[0]
+
+
+def test_the_script_of_the_gallery_runs(tmp_path):
+    script = Path(__file__).resolve().parents[2] / "docs" / "gallery" / "receptive_fields.py"
+    words = [sys.executable, script, "--seconds", "40", "--history", "20", "--out", tmp_path]
+    found = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr[-2000:]
+    assert "of 6 cells have a field" in found.stdout
+    assert (tmp_path / "fields.png").stat().st_size > 10_000
+    assert (tmp_path / "fields.md").read_text(encoding="utf-8").count("\n") == 8
 
 
 @pytest.mark.realdata
