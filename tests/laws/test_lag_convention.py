@@ -16,12 +16,14 @@ import torch
 import xarray as xr
 
 from retinacodec.analyses import (
+    regularised_fields,
     spike_triggered_average,
     spike_triggered_covariance,
     sta_bands,
     sta_significance,
 )
 from retinacodec.circuit import Circuit, predict
+from retinacodec.field_priors import Ridge, Smooth, Splines
 from retinacodec.gradients import instantaneous_fields, latent_fields
 from retinacodec.models import DeepRetina, LinearNonlinear, ToyCircuit
 from retinacodec.schema import make_recording, make_stimulus
@@ -103,6 +105,12 @@ def _bands(case):
     return found["low"].clip(0)
 
 
+def _regularised(case, prior):
+    recording = case.recording(0.3 * np.exp(case.drive))
+    found = regularised_fields(case.movie, recording, prior=prior, window=None, **case.window)
+    return found["field"][0]
+
+
 def _linear_nonlinear(case) -> LinearNonlinear:
     model = LinearNonlinear(1, size=SIZE, rank=None, bands=case.history, **case.window)
     with torch.no_grad():
@@ -179,6 +187,9 @@ ESTIMATORS = {
     "significance": _significance,
     "bands": _bands,
     "covariance": _covariance,
+    "regularised, ridge": lambda case: _regularised(case, Ridge()),
+    "regularised, smooth": lambda case: _regularised(case, Smooth(scales=(0.5, 0.5, 0.5))),
+    "regularised, splines": lambda case: _regularised(case, Splines()),
     "filters of a model": _filters,
     "filters of a fitted model": _fitted_filters,
     "instantaneous fields, linear-nonlinear": _fields_of_linear_nonlinear,
