@@ -1,14 +1,10 @@
-"""Receptive fields: classical estimates from spikes, beside the code that the field uses."""
+"""Receptive fields: estimates from spikes and gradients of models, beside what others use."""
 
 from __future__ import annotations
 
+from instantaneous import instantaneous
 from meter import main
 from triggered import sta, stc
 
 if __name__ == "__main__":
-    main(
-        {
-            "sta": sta,
-            "stc": stc,
-        }
-    )
+    main({"sta": sta, "stc": stc, "instantaneous": instantaneous})

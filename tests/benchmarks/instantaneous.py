@@ -7,12 +7,14 @@ import copy
 import numpy as np
 import torch
 import xarray as xr
-from meter import Measured, main, matrix_rate, measure, report
+from meter import Measured, matrix_rate, measure, report
 from scenes import HISTORY, SIDE, jittered_movie, structured_retina
 
 from retinacodec.circuit import Circuit
 from retinacodec.gradients import instantaneous_fields, packed_fields
 from retinacodec.packed_fields import PackedFields
+
+__all__ = ["instantaneous"]
 
 CELLS = 17
 
@@ -93,7 +95,3 @@ def instantaneous(quick: bool) -> None:
         bytes_whole=whole,
         bytes_ratio=whole / (packed.nbytes / packed.rate.size),
     )
-
-
-if __name__ == "__main__":
-    main({"instantaneous": instantaneous})
