@@ -5,8 +5,9 @@ import pytest
 import scipy.stats
 from scipy.interpolate import BSpline
 
+from retinacodec.axis_bases import cubic_splines, smooth_basis
 from retinacodec.errors import InputError
-from retinacodec.field_priors import Ridge, Smooth, Splines, cubic_splines, smooth_basis
+from retinacodec.field_priors import Ridge, Smooth, Splines
 from retinacodec.lagged_products import CentredMoments
 from retinacodec.penalised_fields import (
     dependence,
