@@ -296,24 +296,27 @@ def draw_subunits(table: xr.Dataset, ax: Axes) -> Axes:
     Returns
     -------
     matplotlib.axes.Axes
-        The axis: the spatial map, and around each module the line of half its highest value, with
-        its share of the average; dashed where a module is not localised.
+        The axis: the spatial map, and around each localised module the line of half its highest
+        value, with its share of the average.
     """
+    from matplotlib.patheffects import withStroke
+
     field_map(ax, table["sta"])
     y, x = table["y"].values, table["x"].values
-    for k in range(table.sizes["subunit"]):
-        one = table.isel(subunit=k)
+    found = np.flatnonzero(table["localised"].values)
+    for k, one in enumerate(table.isel(subunit=int(at)) for at in found):
         colour = COLOURS.series[k % len(COLOURS.series)]
-        line = "solid" if bool(one["localised"]) else "dashed"
         top = float(one["module"].max())
-        ax.contour(x, y, one["module"], [top / 2], colors=colour, linestyles=line, linewidths=1.0)
+        ax.contour(x, y, one["module"], [top / 2], colors=colour, linewidths=1.0)
+        row, column = np.unravel_index(int(one["module"].values.argmax()), (y.size, x.size))
         ax.annotate(
             f"{100 * float(one['weight']):.0f} %",
-            (float(one["centre_x"]), float(one["centre_y"])),
+            (float(x[column]), float(y[row])),
             ha="center",
             va="center",
             fontsize=5,
             color=colour,
+            path_effects=[withStroke(linewidth=1.5, foreground="white")],
         )
     count, p = table.attrs["subunits"], table.attrs["p_value"]
     ax.set_title(f"{table.attrs['cell']}: {count} subunit{'s' * (count != 1)} (p = {p:.2g})")
