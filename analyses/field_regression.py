@@ -25,6 +25,7 @@ __all__ = [
 Array = npt.NDArray[Any]
 
 _PENALTIES = 10.0 ** np.arange(-1, 6)
+_SLIGHT = 0.01  # penalty of free columns, in fitted frames: keeps collinear ones in bounds
 _RANK = 1e-10  # share of the largest power below which a direction of the span is rounding
 
 
@@ -189,7 +190,7 @@ def ridge_errors(
         Penalties to choose from. Where there are several, the one with the least error over the
         other folds is used in each fold, so that the fold predicted has no part in the choice.
     free : ndarray (frame, column), optional
-        Further columns without a penalty.
+        Further columns, with a slight penalty only: a hundredth of the fitted frames.
 
     Returns
     -------
@@ -200,7 +201,7 @@ def ridge_errors(
     -----
     Columns are centred and scaled by the fitted frames; with ``X`` these columns and ``Y`` the
     fitted fields less their mean, ``B = (X^T X + a I)^-1 X^T Y``, as in ``sklearn``'s ``Ridge``.
-    With free columns, X and Y are first what these leave of them by least squares.
+    With free columns, X and Y are first what these leave of them.
     """
     none = np.empty((len(points), 0)) if free is None else free
     choices = np.atleast_1d(np.asarray(penalties, dtype=np.float64))
@@ -254,7 +255,7 @@ class Predictor:
     errors : callable
         `group_errors` or `ridge_errors`.
     fixed : ndarray (frame, column), optional
-        Further columns without a penalty, which stay where they are.
+        Further free columns, which stay where they are.
     """
 
     moved: Array
@@ -318,7 +319,11 @@ def _left(values: Array, free: Array, fitted: Array, held: Array) -> tuple[Array
         return rest
     centre = free[fitted].mean(axis=0)
     inside, outside = free[fitted] - centre, free[held] - centre
-    slopes = np.linalg.lstsq(inside, rest[0], rcond=1e-8)[0]
+    spread = inside.std(axis=0)
+    scale = np.where(spread > 1e-12 * np.abs(centre), spread, np.inf)
+    inside, outside = inside / scale, outside / scale
+    slight = _SLIGHT * len(inside) * np.eye(free.shape[1])
+    slopes = np.linalg.solve(inside.T @ inside + slight, inside.T @ rest[0])
     return rest[0] - inside @ slopes, rest[1] - outside @ slopes
 
 

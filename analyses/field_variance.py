@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,7 +34,6 @@ __all__ = ["draw_variance", "field_variance"]
 Array = npt.NDArray[Any]
 
 FORMS = ("field", "shape")
-_NO_PENALTY = 1e-6  # curves of the rate are few: least squares but for rounding
 _FEWEST = 60  # frames of a cell below which nothing is claimed
 
 
@@ -94,10 +92,9 @@ def field_variance(
         cells; ``frames`` (cell) and ``reason`` (cell), why values are NaN. Form ``"field"`` is
         the whole space-time field, ``"shape"`` the field at norm 1. Predictors: ``"mode set"``,
         the mean field of frames with the same set of active modes; ``"loadings"``, ridge
-        regression on the loadings; ``"rate"``, least squares on the cell's rate, its
-        root and its logarithm;
-        ``"rate and loadings"``, on both, with a penalty for the loadings only; and each of the
-        controls, ridge regression. ``beyond``
+        regression on the loadings; ``"rate"``, splines of the cell's rate, hardly penalised;
+        ``"rate and loadings"``, ridge regression on the loadings of what the rate leaves; and
+        each of the controls, ridge regression. ``beyond``
         (form, cell), what loadings explain beyond the rate, ``"rate and loadings"`` less
         ``"rate"``, with ``beyond_low`` and ``_high``; its p-value is that of ``"rate and
         loadings"``, in whose null the loadings alone are shifted.
@@ -276,15 +273,25 @@ class _Question:
         return [
             Predictor(self.groups[kept], group_errors),
             Predictor(tables[0], ridge_errors),
-            Predictor(curves, partial(ridge_errors, penalties=[_NO_PENALTY])),
+            Predictor(curves, _free_errors),
             Predictor(tables[0], ridge_errors, fixed=curves),
             *(Predictor(table, ridge_errors) for table in tables[1:]),
         ]
 
 
+def _free_errors(points: Array, table: Array, folds: TimeFolds) -> Array:
+    """Return errors of predicting by free columns alone."""
+    return ridge_errors(points, np.zeros((len(points), 1)), folds, penalties=[1.0], free=table)
+
+
 def _curves(rate: Array) -> Array:
-    """Return a rate above 0, its root and its logarithm (frame, column)."""
-    return np.column_stack([rate, np.sqrt(rate), np.log(rate)])
+    """Return cubic splines of a rate (frame, column), with knots at its quantiles."""
+    from sklearn.preprocessing import SplineTransformer
+
+    knots = np.unique(np.quantile(rate, np.linspace(0, 1, 4)))
+    if knots.size < 2:
+        return rate[:, None]
+    return np.asarray(SplineTransformer(knots=knots[:, None]).fit_transform(rate[:, None]))
 
 
 def _summarised(

@@ -102,18 +102,22 @@ def test_errors_equal_ridge_and_group_means_of_the_projected_fields(shape):
     assert np.isfinite(ridge).all()
 
 
-def test_columns_without_a_penalty_are_those_of_a_ridge_that_penalises_them_hardly():
+def test_free_columns_come_first_and_ridge_predicts_what_they_leave():
     rng = np.random.default_rng(7)
-    columns, free = rng.normal(size=(120, 5)), rng.normal(size=(120, 3))
+    free = rng.normal(size=(120, 3))
+    columns = rng.normal(size=(120, 5)) + free[:, :1]
     points = columns @ rng.normal(size=(5, 8)) + free @ rng.normal(size=(3, 8))
     points += rng.normal(size=(120, 8))
     folds = TimeFolds.of(np.arange(120) * STEP, gap=12)
     found = ridge_errors(points, columns, folds, penalties=[30.0], free=free)
     for fitted, held in zip(folds.fitted, folds.held, strict=True):
-        scaled = np.column_stack([columns / columns[fitted].std(0), 1e4 * free])
-        model = Ridge(alpha=30.0, solver="svd").fit(scaled[fitted], points[fitted])
-        expected = ((points[held] - model.predict(scaled[held])) ** 2).sum(1)
-        np.testing.assert_allclose(found[0, held], expected, rtol=1e-5)
+        scaled = free / free[fitted].std(0)
+        wide = np.column_stack([points, columns / columns[fitted].std(0)])
+        first = Ridge(alpha=0.01 * fitted.sum()).fit(scaled[fitted], wide[fitted])
+        left = wide - first.predict(scaled)
+        second = Ridge(alpha=30.0, fit_intercept=False).fit(left[fitted, 8:], left[fitted, :8])
+        expected = ((left[held, :8] - second.predict(left[held, 8:])) ** 2).sum(1)
+        np.testing.assert_allclose(found[0, held], expected, rtol=1e-7)
 
 
 def test_no_fitted_frame_is_near_a_predicted_one_and_each_is_predicted_once():
