@@ -92,7 +92,8 @@ def field_variance(
         cells; ``frames`` (cell) and ``reason`` (cell), why values are NaN. Form ``"field"`` is
         the whole space-time field, ``"shape"`` the field at norm 1. Predictors: ``"mode set"``,
         the mean field of frames with the same set of active modes; ``"loadings"``, ridge
-        regression on the loadings; ``"rate"``, splines of the cell's rate, hardly penalised;
+        regression on the loadings; ``"rate"``, cubics of the rank of the cell's rate,
+        hardly penalised, which any rising relation is near to;
         ``"rate and loadings"``, ridge regression on the loadings of what the rate leaves; and
         each of the controls, ridge regression. ``beyond``
         (form, cell), what loadings explain beyond the rate, ``"rate and loadings"`` less
@@ -285,13 +286,12 @@ def _free_errors(points: Array, table: Array, folds: TimeFolds) -> Array:
 
 
 def _curves(rate: Array) -> Array:
-    """Return cubic splines of a rate (frame, column), with knots at its quantiles."""
-    from sklearn.preprocessing import SplineTransformer
+    """Return Legendre polynomials of degree 1 to 3 of the rank of a rate (frame, column)."""
+    from numpy.polynomial import legendre
+    from scipy.stats import rankdata
 
-    knots = np.unique(np.quantile(rate, np.linspace(0, 1, 4)))
-    if knots.size < 2:
-        return rate[:, None]
-    return np.asarray(SplineTransformer(knots=knots[:, None]).fit_transform(rate[:, None]))
+    place = (2 * rankdata(rate) - 1) / rate.size - 1
+    return np.asarray(legendre.legvander(place, 3)[:, 1:])
 
 
 def _summarised(
