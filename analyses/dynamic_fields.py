@@ -16,7 +16,7 @@ from retinacodec.analyses.panels import active_modes
 from retinacodec.circuit import Circuit, predict
 from retinacodec.errors import InputError
 from retinacodec.gradients import latent_blocks
-from retinacodec.latent_fields import LatentFields
+from retinacodec.latents import LatentFields
 from retinacodec.plotting import field_map
 from retinacodec.schema import check_modes
 from retinacodec.separable import crop, field_shape

@@ -16,7 +16,7 @@ from retinacodec.bootstrap import draw_blocks, percentiles
 from retinacodec.circuit import Circuit, predict
 from retinacodec.errors import InputError, Problems
 from retinacodec.gradients import packed_fields
-from retinacodec.latent_fields import membership
+from retinacodec.latents import membership
 from retinacodec.plotting import COLOURS
 from retinacodec.separable import separable
 from retinacodec.triggered_sums import triggered_sum

@@ -12,8 +12,8 @@ from retinacodec.analyses.panels import active_modes
 from retinacodec.bootstrap import draw_blocks
 from retinacodec.circuit import Circuit
 from retinacodec.errors import InputError
-from retinacodec.latent_fields import LatentFields
-from retinacodec.packed_fields import PackedFields
+from retinacodec.latents import LatentFields
+from retinacodec.packed import PackedFields
 
 __all__ = [
     "Fields",

@@ -18,7 +18,7 @@ def mode_fields(sources: SourceFields, modes: xr.Dataset) -> SourceFields:
     Parameters
     ----------
     sources : SourceFields
-        Fields by channel and sign, as `retinacodec.field_sources.field_sources` returns them for
+        Fields by channel and sign, as `retinacodec.channel_parts.field_sources` returns them for
         the layer, the movie, the target and the rule of the modes.
     modes : xarray.Dataset
         Modes with ``atom`` (mode, sign, channel) and ``loading`` (time, mode).

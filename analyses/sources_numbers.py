@@ -13,11 +13,11 @@ import xarray as xr
 from retinacodec.analyses.field_frames import firing_frames, loading_on
 from retinacodec.analyses.mode_fields import mode_fields
 from retinacodec.analyses.source_shares import source_shares
+from retinacodec.channel_parts import field_sources
 from retinacodec.circuit import Circuit, predict
 from retinacodec.errors import InputError
-from retinacodec.field_sources import field_sources
 from retinacodec.gradients import latent_fields
-from retinacodec.latent_fields import LatentFields
+from retinacodec.latents import LatentFields
 from retinacodec.rules import Rule
 from retinacodec.separable import separable
 from retinacodec.source_fields import SourceFields
@@ -64,7 +64,7 @@ def sources_numbers(
     target : Target, optional
         What the modes' contributions are to; the cell's own rate if left out.
     rule : Rule, optional
-        As in `retinacodec.field_sources.field_sources`.
+        As in `retinacodec.channel_parts.field_sources`.
     most : int, default 3
         Strongest channels, and modes, that are shown by themselves.
     survey : int, default 200

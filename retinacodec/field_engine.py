@@ -11,7 +11,7 @@ import xarray as xr
 
 from retinacodec.circuit import Circuit
 from retinacodec.field_sweep import Cells, Sweep, SweepFields
-from retinacodec.packed_fields import PackedFields
+from retinacodec.packed import PackedFields
 from retinacodec.stack_fields import StackFields
 
 __all__ = ["FieldEngine", "field_engine"]

@@ -20,7 +20,7 @@ from retinacodec.field_engine import FieldEngine, field_engine
 from retinacodec.field_sweep import Cells
 from retinacodec.first_layer import Filters
 from retinacodec.journal import Journal, unfinished_run
-from retinacodec.packed_fields import PackedFields
+from retinacodec.packed import PackedFields
 from retinacodec.store import open_result, provenance, save
 from retinacodec.streaming import streamed
 

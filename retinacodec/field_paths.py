@@ -15,7 +15,7 @@ from retinacodec.circuit import Circuit, evaluating
 from retinacodec.errors import InputError
 from retinacodec.generic_path import GenericPath, path_rows, run_starts
 from retinacodec.job import Job
-from retinacodec.latent_fields import LatentFields
+from retinacodec.latents import LatentFields
 from retinacodec.passes import Ends, Pass, forward
 from retinacodec.rules import PathRule, Rule, refines
 from retinacodec.samples import Samples

@@ -14,11 +14,11 @@ import xarray as xr
 from torch import Tensor, nn
 
 from retinacodec.capture import tapped
-from retinacodec.circuit import Circuit, evaluating, movie_tensor
+from retinacodec.circuit import Circuit, evaluating, movie_tensor, precision
 from retinacodec.devices import resolve_device
 from retinacodec.errors import InputError, Problems
 from retinacodec.first_layer import Filters, close, scaled_filters
-from retinacodec.packed_fields import PackedFields
+from retinacodec.packed import PackedFields
 from retinacodec.progress import track
 
 __all__ = ["Cells", "Sweep", "SweepFields", "whole_fields"]
@@ -57,8 +57,7 @@ class Sweep:
         contrast = movie_tensor(circuit, movie)
         windows = circuit.windows(contrast)
         where = resolve_device(device, circuit.model)
-        parameter = next(circuit.model.parameters(), None)
-        dtype = torch.float32 if parameter is None else parameter.dtype
+        dtype = precision(circuit.model)
         with torch.no_grad(), evaluating(circuit.model, where) as model:
             outputs = model(windows[:1].to(where, dtype)).shape[1]
         names = circuit.output_names(outputs)

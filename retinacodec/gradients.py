@@ -14,8 +14,8 @@ from retinacodec.circuit import Circuit
 from retinacodec.errors import InputError
 from retinacodec.field_engine import FieldEngine, field_engine
 from retinacodec.field_sweep import Cells, Sweep, SweepFields, whole_fields
-from retinacodec.latent_fields import LatentFields
-from retinacodec.packed_fields import PackedFields
+from retinacodec.latents import LatentFields
+from retinacodec.packed import PackedFields
 
 __all__ = ["instantaneous_fields", "latent_blocks", "latent_fields", "packed_fields"]
 

@@ -68,7 +68,7 @@ def separate(fields: Tensor, basis: Tensor | None = None) -> tuple[Tensor, Tenso
     spatial = torch.einsum("bcp,bc->bp", flat, first[:, : flat.shape[1]])
     spatial = spatial - (mean * (first @ ones))[:, None]
     temporal = first if courses is None else first @ courses.T
-    low, high = torch.aminmax(frames, dim=2)
+    low, high = frames.amin(dim=2), frames.amax(dim=2)
     strongest = torch.maximum(high - mean[:, None], mean[:, None] - low).argmax(dim=1)
     frame = frames[torch.arange(len(flat), device=flat.device), strongest]
     around = spatial - spatial.mean(dim=1, keepdim=True)

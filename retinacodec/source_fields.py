@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from retinacodec.errors import InputError
-from retinacodec.latent_fields import LatentFields
+from retinacodec.latents import LatentFields
 
 __all__ = ["SourceFields"]
 

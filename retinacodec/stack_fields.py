@@ -17,7 +17,7 @@ from retinacodec.circuit import Circuit, evaluating
 from retinacodec.descent import Descent
 from retinacodec.field_sweep import Sweep
 from retinacodec.first_layer import Filters, close, scaled_filters
-from retinacodec.packed_fields import PackedFields, pack_slopes
+from retinacodec.packed import PackedFields, pack_slopes
 from retinacodec.progress import track
 from retinacodec.stack import Layer, Stack
 from retinacodec.stack_reader import recognise

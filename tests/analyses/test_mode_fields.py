@@ -12,9 +12,9 @@ import xarray as xr
 import retinacodec as rc
 from retinacodec.analyses import find_modes
 from retinacodec.analyses.mode_fields import mode_fields, mode_shares
+from retinacodec.channel_parts import field_sources
 from retinacodec.circuit import Circuit
 from retinacodec.errors import InputError
-from retinacodec.field_sources import field_sources
 from retinacodec.models import DeepRetina
 from retinacodec.schema import SIGNS, make_stimulus
 

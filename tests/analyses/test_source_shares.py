@@ -15,9 +15,9 @@ from retinacodec.analyses import find_modes
 from retinacodec.analyses.source_shares import centre_mask, source_shares, turning_parts
 from retinacodec.analyses.sources_figure import draw_source_shares, draw_sources, sources_figure
 from retinacodec.analyses.sources_numbers import sources_numbers
+from retinacodec.channel_parts import field_sources
 from retinacodec.circuit import Circuit
 from retinacodec.errors import InputError
-from retinacodec.field_sources import field_sources
 from retinacodec.models import CircuitRetina, DeepRetina
 from retinacodec.models.retina_cells import BIPOLARS
 from retinacodec.schema import make_stimulus

@@ -12,7 +12,7 @@ from scenes import HISTORY, SIDE, jittered_movie, structured_retina
 
 from retinacodec.circuit import Circuit
 from retinacodec.gradients import instantaneous_fields, packed_fields
-from retinacodec.packed_fields import PackedFields
+from retinacodec.packed import PackedFields
 
 __all__ = ["instantaneous"]
 

@@ -77,3 +77,10 @@ def test_wheel_holds_the_checkout_and_one_top_level_name(tmp_path):
     inside = {name.removeprefix("retinacodec/") for name in names if name.endswith(".py")}
     expected = {path.relative_to(ROOT).as_posix().removeprefix("retinacodec/") for path in SOURCES}
     assert inside == expected
+
+
+def test_no_module_hides_a_name_of_the_face():
+    import retinacodec
+
+    modules = {path.stem for path in (ROOT / "retinacodec").glob("*.py")}
+    assert not modules & set(retinacodec._HOMES)

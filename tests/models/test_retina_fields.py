@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from retinacodec.channel_parts import field_sources
 from retinacodec.circuit import Circuit
 from retinacodec.errors import InputError
-from retinacodec.field_sources import field_sources
 from retinacodec.gradients import instantaneous_fields
 from retinacodec.models import CircuitRetina
 from retinacodec.schema import make_stimulus
@@ -74,3 +74,13 @@ def test_frames_and_cells_that_do_not_exist_are_named(movie):
         retina.pathway_fields(movie, frames=[3])
     with pytest.raises(InputError, match="cells: expected 0 to 9"):
         retina.pathway_fields(movie, frames=[30], cells=[10])
+
+
+def test_in_double_precision_wiring_and_gradient_are_the_same_to_rounding(movie):
+    retina = CircuitRetina((20, 20), 5)
+    truth = retina.pathway_fields(movie, frames=FRAMES).sum("type")
+    wide = Circuit(CircuitRetina((20, 20), 5).double(), [])
+    found = instantaneous_fields(wide, movie, frames=FRAMES, progress=False)
+    assert found.dtype == np.float64
+    scale = float(np.abs(truth).max())
+    np.testing.assert_allclose(found / scale, truth / scale, atol=3e-7)

@@ -10,7 +10,7 @@ from retinacodec.circuit import Circuit
 from retinacodec.errors import InputError
 from retinacodec.field_engine import field_engine
 from retinacodec.gradients import instantaneous_fields, latent_fields, packed_fields
-from retinacodec.latent_fields import membership
+from retinacodec.latents import membership
 from retinacodec.models import DeepRetina
 from retinacodec.models.readouts import OnePositionReadout
 from retinacodec.schema import make_stimulus

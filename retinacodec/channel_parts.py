@@ -17,8 +17,8 @@ from retinacodec.circuit import Circuit, evaluating
 from retinacodec.errors import InputError
 from retinacodec.field_paths import FieldPaths, Run, cell_positions, path_rule
 from retinacodec.gradients import latent_fields
-from retinacodec.integrated_fields import integrated_fields
-from retinacodec.latent_fields import LatentFields
+from retinacodec.latents import LatentFields
+from retinacodec.path_mean_fields import integrated_fields
 from retinacodec.progress import track
 from retinacodec.rules import Rule, Secant
 from retinacodec.schema import SIGNS

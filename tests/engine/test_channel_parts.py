@@ -10,9 +10,9 @@ from captum.attr import LayerGradientXActivation
 
 import retinacodec as rc
 from retinacodec import models
+from retinacodec.channel_parts import field_sources
 from retinacodec.circuit import Circuit
 from retinacodec.errors import InputError
-from retinacodec.field_sources import field_sources
 from retinacodec.gradients import instantaneous_fields
 from retinacodec.schema import make_stimulus
 

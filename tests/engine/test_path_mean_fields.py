@@ -12,7 +12,7 @@ from retinacodec import models
 from retinacodec.circuit import Circuit
 from retinacodec.errors import InputError
 from retinacodec.gradients import latent_fields
-from retinacodec.integrated_fields import integrated_fields
+from retinacodec.path_mean_fields import integrated_fields
 from retinacodec.schema import make_stimulus
 
 MADE = {

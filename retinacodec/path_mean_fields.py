@@ -12,7 +12,7 @@ import xarray as xr
 from retinacodec.circuit import Circuit, evaluating
 from retinacodec.field_paths import FieldPaths, cell_positions, like, path_rule
 from retinacodec.gradients import latent_fields
-from retinacodec.latent_fields import LatentFields
+from retinacodec.latents import LatentFields
 from retinacodec.progress import track
 from retinacodec.rules import Rule, Secant
 

@@ -9,7 +9,7 @@ import xarray as xr
 
 from retinacodec.errors import InputError
 from retinacodec.first_layer import Filters
-from retinacodec.latent_fields import LatentFields
+from retinacodec.latents import LatentFields
 from retinacodec.separable import field_shape, separable
 
 SHAPES = {

@@ -15,7 +15,7 @@ from torch import Tensor
 from retinacodec.descent import Descent
 from retinacodec.errors import InputError
 from retinacodec.first_layer import Filters
-from retinacodec.latent_fields import LatentFields, positions
+from retinacodec.latents import LatentFields, positions
 
 __all__ = ["PackedFields", "pack_slopes"]
 
