@@ -19,7 +19,7 @@ from retinacodec.analyses.field_regression import (
 from retinacodec.analyses.field_variance import draw_variance, field_variance
 from retinacodec.errors import InputError
 from retinacodec.first_layer import Filters
-from retinacodec.latent_fields import LatentFields
+from retinacodec.latents import LatentFields
 from retinacodec.nulls import p_value
 from retinacodec.plotting import figure
 
