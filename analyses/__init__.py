@@ -47,7 +47,11 @@ from retinacodec.analyses.field_transitions import (
     state_transitions,
 )
 from retinacodec.analyses.field_variance import draw_variance, field_variance
-from retinacodec.analyses.fields_table import fields_table, fields_table_markdown
+from retinacodec.analyses.fields_table import (
+    fields_table,
+    fields_table_markdown,
+    fields_table_words,
+)
 from retinacodec.analyses.figures import (
     draw_combinations,
     draw_contributions,
@@ -222,6 +226,7 @@ __all__ = [
     "field_variance",
     "fields_table",
     "fields_table_markdown",
+    "fields_table_words",
     "find_modes",
     "fit_gaussians",
     "ground_truth_markdown",

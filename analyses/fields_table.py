@@ -15,7 +15,7 @@ from retinacodec.analyses.receptive_fields import sta_peaks
 from retinacodec.errors import InputError
 from retinacodec.separable import separable
 
-__all__ = ["fields_table", "fields_table_markdown", "sta_errors"]
+__all__ = ["fields_table", "fields_table_markdown", "fields_table_words", "sta_errors"]
 
 Array = npt.NDArray[Any]
 
@@ -259,14 +259,38 @@ def fields_table_markdown(table: xr.Dataset) -> str:
     InputError
         If the table is not one of fields.
     """
+    head, *rows = fields_table_words(table)
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def fields_table_words(table: xr.Dataset) -> list[list[str]]:
+    """Return the table of fields in words, the names of its columns first.
+
+    Parameters
+    ----------
+    table : xarray.Dataset
+        What `fields_table` returns.
+
+    Returns
+    -------
+    list of list of str
+        A row a cell, as in `fields_table_markdown`; columns of which nothing is known are left
+        out.
+
+    Raises
+    ------
+    InputError
+        If the table is not one of fields.
+    """
     missing = [name for name in _WORDS if name not in table]
     if missing:
-        raise InputError(f"fields_table_markdown: no variable {missing[0]!r}; pass a fields_table")
+        raise InputError(f"fields_table_words: no variable {missing[0]!r}; pass a fields_table")
     shown = [name for name in _WORDS if name == "type" or not np.isnan(table[name].values).all()]
-    lines = [["cell", *(_WORDS[name][0] for name in shown)], ["---"] * (len(shown) + 1)]
+    lines = [["cell", *(_WORDS[name][0] for name in shown)]]
     for k, cell in enumerate(table["cell"].values):
         lines.append([str(cell), *(_entry(table.isel(cell=k), name) for name in shown)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    return lines
 
 
 def _entry(row: xr.Dataset, name: str) -> str:
