@@ -16,6 +16,7 @@ Array = npt.NDArray[Any]
 
 _NODE = 0.5 / np.sqrt(3.0)  # Gauss-Legendre, two to a side: pixel means exact for cubics
 _SMALL = 1e-8
+_STEP = 1e-30  # of the imaginary part, by which the three entries of a form are differentiated
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +88,23 @@ class FieldModel(Protocol):
         """
         ...
 
+    def slopes(self, values: Array, grid: Grid) -> Array:
+        """Return the derivatives (pixel, parameter) at one set of parameters.
+
+        Parameters
+        ----------
+        values : ndarray (parameter,)
+            Parameters.
+        grid : Grid
+            Where the pixels lie.
+
+        Returns
+        -------
+        ndarray (pixel, parameter)
+            Exact derivatives of the values of the pixels.
+        """
+        ...
+
     def starts(self, gaussian: Array) -> list[Array]:
         """Return where to begin, from the parameters of a Gaussian."""
         ...
@@ -117,6 +135,11 @@ class Gaussian:
         """Return the values of the pixels."""
         shape = np.exp(-_squared_distance(values, grid) / 2)
         return _on_offset(values, shape)
+
+    def slopes(self, values: Array, grid: Grid) -> Array:
+        """Return the derivatives (pixel, parameter) at one set of parameters."""
+        shape = np.exp(-_squared_distance(values, grid) / 2)
+        return _slopes(values, shape, -shape / 2, (), grid)
 
     def starts(self, gaussian: Array) -> list[Array]:
         """Return where to begin, from the parameters of a Gaussian."""
@@ -171,6 +194,16 @@ class DifferenceOfGaussians:
         around = weight / ratio ** len(grid.axes) * np.exp(-squared / (2 * ratio**2))
         return _on_offset(values, np.exp(-squared / 2) - around)
 
+    def slopes(self, values: Array, grid: Grid) -> Array:
+        """Return the derivatives (pixel, parameter) at one set of parameters."""
+        ratio, weight = np.exp(values[-2]), values[-1]
+        squared = _squared_distance(values[:-2], grid)
+        centre, wide = np.exp(-squared / 2), np.exp(-squared / (2 * ratio**2))
+        wide /= ratio ** len(grid.axes)
+        by_square = (weight / ratio**2 * wide - centre) / 2
+        by_ratio = weight * wide * (len(grid.axes) - squared / ratio**2)
+        return _slopes(values, centre - weight * wide, by_square, (by_ratio, -wide), grid)
+
     def starts(self, gaussian: Array) -> list[Array]:
         """Return where to begin, from the parameters of a Gaussian."""
         low, high = self.ratios
@@ -192,16 +225,45 @@ def _on_offset(values: Array, shape: Array) -> Array:
     return np.asarray((values[1] + values[0] * means)[..., 0, :])
 
 
+def _slopes(
+    values: Array, shape: Array, by_square: Array, own: tuple[Array, ...], grid: Grid
+) -> Array:
+    """Return derivatives (pixel, parameter) from those by squared distance and own parameters."""
+    distance = _distance_slopes(values, grid)
+    moved = np.concatenate([by_square * distance, np.reshape(own, (len(own), *shape.shape))])
+    means = values[0] * moved.mean(axis=1)
+    return np.vstack([shape.mean(axis=0), np.ones((1, shape.shape[1])), means]).T
+
+
+def _distance_slopes(values: Array, grid: Grid) -> Array:
+    """Return the derivatives (parameter, node, pixel) of squared distances by place and shape."""
+    if len(grid.axes) == 1:
+        x, narrow = grid.points[0] - values[2], np.exp(-values[3])
+        return np.stack([-2 * narrow * x, -narrow * x * x])
+    y, x = grid.points[0] - values[2], grid.points[1] - values[3]
+    moved = values[4:7, None] + 1j * _STEP * np.eye(3)
+    yy, xx, yx = (each.real[0] for each in _form(*moved))
+    by_shape = np.stack(_form(*moved)).imag.T / _STEP
+    terms = np.stack([y * y, x * x, 2 * y * x])
+    place = np.stack([-2 * (yy * y + yx * x), -2 * (xx * x + yx * y)])
+    return np.concatenate([place, np.tensordot(by_shape, terms, 1)])
+
+
 def _squared_distance(values: Array, grid: Grid) -> Array:
     """Return ``(r - c)^T S^-1 (r - c)`` (node, pixel)."""
     if len(grid.axes) == 1:
         return np.asarray((grid.points[0] - values[2]) ** 2 * np.exp(-values[3]))
     y, x = grid.points[0] - values[2], grid.points[1] - values[3]
-    p, q, r = values[4:7]
+    yy, xx, yx = _form(*values[4:7])
+    return np.asarray(yy * y * y + xx * x * x + 2 * yx * y * x)
+
+
+def _form(p: Array, q: Array, r: Array) -> tuple[Array, Array, Array]:
+    """Return the entries (y y, x x, y x) of the inverse covariance, real or complex."""
     square = q * q + r * r
     near = np.abs(square) < _SMALL
     root = np.sqrt(np.where(near, 1.0, square))
     even = np.where(near, 1 + square / 2, np.cosh(root))
     odd = np.where(near, 1 + square / 6, np.sinh(root) / root)
-    form = even * (x * x + y * y) - odd * (q * (x * x - y * y) + 2 * r * x * y)
-    return np.asarray(np.exp(-p) * form)
+    narrow = np.exp(-p)
+    return narrow * (even + odd * q), narrow * (even - odd * q), -narrow * odd * r

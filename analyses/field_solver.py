@@ -17,7 +17,6 @@ Array = npt.NDArray[Any]
 
 _SMALLEST = 0.3  # sigma in pixels below which a map cannot tell one size from another
 _LONGEST = np.log(8.0)  # log of the largest elongation
-_STEP = 1e-30
 _MOST = 200  # evaluations
 
 
@@ -114,7 +113,7 @@ def _least_squares(
         found = optimize.least_squares(
             lambda values: model(values, grid) - target,
             np.clip(begin, low + 1e-6, high - 1e-6),
-            jac=lambda values: _slopes(model, values, grid),
+            jac=lambda values: model.slopes(values, grid),
             bounds=(low, high),
             x_scale="jac",
             ftol=1e-7,
@@ -132,12 +131,6 @@ def _least_squares(
     values = best.x * unit
     squares = 2 * float(best.cost) * scale**2
     return ShapeFit(values, covariance * np.outer(unit, unit), squares)
-
-
-def _slopes(model: FieldModel, values: Array, grid: Grid) -> Array:
-    """Return the derivatives (pixel, parameter) of a shape, exact, by complex steps."""
-    moved = values[:, None] + 1j * _STEP * np.eye(values.size)
-    return np.asarray(model(moved[:, :, None, None], grid).imag.T / _STEP)
 
 
 def fit_again(picture: Array, fit: ShapeFit, grid: Grid, model: FieldModel) -> ShapeFit | None:

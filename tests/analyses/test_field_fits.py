@@ -7,6 +7,7 @@ from scipy.optimize import curve_fit
 from scipy.special import erf
 
 from retinacodec.analyses.field_fits import DifferenceOfGaussians, Gaussian, fit_gaussians
+from retinacodec.analyses.field_models import Grid
 from retinacodec.errors import InputError
 
 PLACE = 50.0 * np.arange(15)
@@ -110,6 +111,22 @@ def test_error_bars_cover_the_truth_at_their_level():
         assert 0.85 < float(z.std()) < 1.15, name
     assert float((found["chi2"] / found["degrees"]).mean()) == pytest.approx(1, abs=0.03)
     assert float((found["preferred"] == "Gaussian").mean()) > 0.95
+
+
+@pytest.mark.parametrize("model", [Gaussian(), DifferenceOfGaussians()])
+@pytest.mark.parametrize(("rows", "columns"), [(7, 9), (1, 9), (9, 1)])
+@pytest.mark.parametrize("round_", [False, True])
+def test_slopes_of_a_shape_are_those_of_complex_steps(model, rows, columns, round_):
+    grid = Grid.of(-30.0 * np.arange(rows), 40.0 * np.arange(columns))
+    names = model.names(len(grid.axes))
+    values = 0.4 * np.random.default_rng(7).normal(size=len(names))
+    values[:2], values[2 : 2 + len(grid.axes)] = (1.3, 0.2), grid.centres.mean(axis=1) + 0.3
+    if round_ and "q" in names:
+        values[names.index("q") : names.index("r") + 1] = 0
+    moved = values[:, None] + 1e-30j * np.eye(values.size)
+    exact = model(moved[:, :, None, None], grid).imag.T / 1e-30
+    np.testing.assert_allclose(model.slopes(values, grid), exact, atol=1e-12)
+    assert np.abs(exact).max(axis=0).min() > 1e-3
 
 
 def test_turning_mirroring_and_scaling_a_map_turns_mirrors_and_scales_the_fit():
