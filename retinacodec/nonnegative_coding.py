@@ -175,5 +175,5 @@ def _largest(loadings: Array, active: int) -> npt.NDArray[np.bool_]:
     """Return where the largest loadings of each row are, as far as they are above 0."""
     order = np.argsort(-loadings, axis=1, kind="stable")[:, :active]
     kept = np.zeros(loadings.shape, dtype=np.bool_)
-    np.put_along_axis(kept, order, True, axis=1)
+    kept[np.arange(len(kept))[:, None], order] = True
     return kept & (loadings > 0)

@@ -26,6 +26,7 @@ Float = npt.NDArray[np.float64]
 
 _OFFSET = 0.2
 _TINY = 1e-12
+_FLAT = 1e-15  # share of the largest eigenvalue below which one is 0
 _CALM = 3
 
 
@@ -207,13 +208,21 @@ def _clusters(x: Float, modes: int, state: np.random.RandomState) -> Float:
 def _best_atoms(x: Float, loadings: Float, signs: npt.NDArray[np.int8]) -> Float:
     """Return the atoms of least squares for given loadings, held to the signs."""
     overlap, moment = loadings.T @ loadings, loadings.T @ x
-    atoms = np.asarray(np.linalg.pinv(overlap, hermitian=True) @ moment)
+    atoms = _solved(overlap, moment)
     held = signs != 0
     if held.any():
         flipped = np.ascontiguousarray((moment[:, held] * signs[held]).T)
         free = np.ones((1, len(overlap)), dtype=np.bool_)
         atoms[:, held] = solve_nonnegative(flipped, overlap, free).T * signs[held]
     return atoms
+
+
+def _solved(overlap: Float, moment: Float) -> Float:
+    """Return the shortest solution of the normal equations, without directions that are not."""
+    values, vectors = np.linalg.eigh(overlap)
+    kept = values > _FLAT * values[-1]
+    vectors = vectors[:, kept]
+    return np.asarray(vectors @ ((vectors.T @ moment) / values[kept, None]))
 
 
 def _error(x: Float, loadings: Float, atoms: Float) -> float:
