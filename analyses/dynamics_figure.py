@@ -83,7 +83,8 @@ def dynamics_numbers(
     cell : int or str, optional
         Position or name of the example; the cell whose centre moves most if left out.
     max_frames : int, default 600
-        Most frames, of those in which cells fire and again of stretches of consecutive ones.
+        Most frames, of those in which cells fire and again of stretches of consecutive ones, of
+        which there is one at least.
     seconds : float, default 3.0
         Length of the example and of the stretches, s.
     minimum_rate : float, default 1.0
@@ -120,9 +121,8 @@ def dynamics_numbers(
     chosen = firing_frames(circuit, rate, None, loading, minimum_rate, max_frames)
     fields = dynamic_fields(circuit, movie, frames=chosen, minimum_rate=minimum_rate, **shown)
     latents = latent_fields(circuit, movie, frames=chosen, **shown)
-    stretches = consecutive_frames(
-        circuit, rate, seconds=seconds, max_frames=max_frames, loading=loading
-    )
+    most = max(max_frames, round(seconds * frame_rate))
+    stretches = consecutive_frames(circuit, rate, seconds=seconds, max_frames=most, loading=loading)
     steady = dynamic_fields(circuit, movie, frames=stretches, minimum_rate=minimum_rate, **shown)
     summary = field_dynamics(fields, **fixed)
     tables = {name: _named(loading_at(one, chosen)) for name, one in others.items()}

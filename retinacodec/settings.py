@@ -122,11 +122,13 @@ class ModeSettings(_Settings):
 
 
 class FieldSettings(_Settings):
-    """How many frames of each cell get an instantaneous field."""
+    """How many frames of each cell get an instantaneous field, and what is asked of them."""
 
     frames: int = Field(400, ge=10)
     minimum_rate: float = Field(1.0, ge=0)
     null_shifts: int = Field(200, ge=20)
+    dynamics: bool = True
+    film: float | None = Field(None, gt=0)
 
 
 class StudySettings(_Settings):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
 from retinacodec import analyses
-from retinacodec.house_style import COLOURS, figure, style
+from retinacodec.house_style import COLOURS, figure
 from retinacodec.plotting import panel_letter, trace
-from retinacodec.report import FigureFiles, write_figure
+from retinacodec.study_field_figures import FIELD_FIGURES
+from retinacodec.study_figure import Numbers, StudyFigure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,46 +20,6 @@ if TYPE_CHECKING:
     from retinacodec.study import Study
 
 __all__ = ["FIGURES", "StudyFigure"]
-
-Numbers = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class StudyFigure:
-    """A figure of a study.
-
-    Parameters
-    ----------
-    name : str
-        Name of its files.
-    title : str
-        Its title in the report.
-    caption : str
-        What it shows and how to read it.
-    needs : tuple of str
-        Stored results it is made from; ``{last}`` stands for the last layer.
-    make : callable
-        Study to figure and the numbers it shows.
-    """
-
-    name: str
-    title: str
-    caption: str
-    needs: tuple[str, ...]
-    make: Callable[[Study], tuple[Figure, Numbers]]
-
-    def possible(self, study: Study) -> bool:
-        """Return whether the study has what this figure shows."""
-        last = study.settings.contributions.layers[-1]
-        return all(study.has(name.format(last=last)) for name in self.needs)
-
-    def write(self, study: Study) -> FigureFiles:
-        """Draw the figure into the study's folder."""
-        with style():
-            drawing, numbers = self.make(study)
-            return write_figure(
-                drawing, study.folder / "figures", self.name, numbers, overwrite=True
-            )
 
 
 def _retina(study: Study) -> tuple[Figure, Numbers]:
@@ -145,19 +104,6 @@ def _smooth(rate: xr.DataArray) -> xr.DataArray:
     return rate.rolling(time=3, center=True, min_periods=1).mean()
 
 
-def _spike_triggered(study: Study) -> tuple[Figure, Numbers]:
-    averages = study.result("sta")
-    cells = averages["cell"].values[:8].tolist()
-    drawing = figure(width_mm=min(174, 29 * len(cells) + 12), height_mm=62)
-    axes = drawing.subplots(2, len(cells), squeeze=False, height_ratios=(1.2, 1))
-    for column, cell in enumerate(cells):
-        analyses.draw_sta(averages, axes[0, column], cell=cell)
-        analyses.draw_time_course(averages, axes[1, column], cell=cell)
-        axes[1, column].set(xlabel="", ylabel="" if column else "Mean contrast")
-    drawing.supxlabel("Time before the spike (ms)", fontsize=7)
-    return drawing, {"peaks": study.result("sta_peaks")}
-
-
 def _training(study: Study) -> tuple[Figure, Numbers]:
     log = study.result("training")
     drawing = figure(width_mm=85, height_mm=52)
@@ -186,27 +132,6 @@ def _draw_shares(shares: xr.DataArray, ax: Axes) -> None:
     ax.set_xticks(range(len(layers)), labels=layers)
     ax.set(xlabel="Layer", ylabel="Unexplained share of the target")
     ax.legend(loc="center right")
-
-
-def _similarity(study: Study) -> tuple[Figure, Numbers]:
-    layers = study.settings.contributions.layers
-    drawing = figure(width_mm=174, height_mm=60)
-    axes = drawing.subplots(1, len(layers), squeeze=False, sharey=True)[0]
-    numbers = {}
-    for letter, layer, ax in zip("ABCDEFGH", layers, axes, strict=False):
-        found = study.result(f"similarity_{layer}")
-        analyses.draw_similarity(found, ax)
-        ax.set_title(f"Modes of {layer}")
-        for label in ax.get_xticklabels():
-            label.set(rotation=40, ha="right", rotation_mode="anchor")
-        panel_letter(ax, letter)
-        ax.get_legend().remove()
-        ax.set_ylabel("" if ax is not axes[0] else "Difference of cosines")
-        names = [name for name in found.data_vars if "null" not in str(name)]
-        numbers[layer] = found[names]
-    handles, labels = axes[-1].get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
-    return drawing, numbers
 
 
 def _modes(study: Study) -> tuple[Figure, Numbers]:
@@ -272,15 +197,6 @@ _ALL = (
         _traces,
     ),
     StudyFigure(
-        "sta",
-        "Spike-triggered averages",
-        "Top: the frame at the peak lag of each cell (red: brighter than grey before a spike, "
-        "blue: darker). Bottom: time course of the peak pixel; lag 0 is the frame on screen in "
-        "the spike's own bin.",
-        ("sta", "sta_peaks"),
-        _spike_triggered,
-    ),
-    StudyFigure(
         "training",
         "Fit of the network",
         "Loss and validation correlation.",
@@ -294,16 +210,6 @@ _ALL = (
         "median and quartiles over frames. The secant rule is exact but for rounding.",
         ("completeness",),
         _completeness,
-    ),
-    StudyFigure(
-        "similarity",
-        "Receptive fields within and between mode sets",
-        "Mean cosine between instantaneous fields of frames with the same set of active modes, "
-        "less that of frames with different sets; same cell, matched rate, frames further apart "
-        "than the history. Bars: 95 % interval. Grey: 95 % of the null of circularly shifted "
-        "loadings.",
-        ("fields",),
-        _similarity,
     ),
     StudyFigure(
         "modes",
@@ -338,4 +244,4 @@ _ALL = (
     ),
 )
 
-FIGURES = {made.name: made for made in _ALL}
+FIGURES = {made.name: made for made in (*_ALL, *FIELD_FIGURES)}

@@ -11,7 +11,6 @@ import numpy as np
 from retinacodec.citations import cite, methods_paragraph
 from retinacodec.report import (
     Code,
-    Figure,
     Heading,
     KeyNumber,
     KeyNumbers,
@@ -21,7 +20,7 @@ from retinacodec.report import (
     Text,
     write_report,
 )
-from retinacodec.study_figures import FIGURES
+from retinacodec.study_field_report import averages, changes, fields_and_modes, picture
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -35,9 +34,10 @@ def write(study: Study) -> Path:
     """Write report.html of a study from its stored results."""
     sections = [
         *_summary(study),
-        *_retina(study),
+        *fields_and_modes(study),
         *_models(study),
-        *_stimulus(study),
+        *averages(study),
+        *changes(study),
         *_modes(study),
         *_checks(study),
         *_methods(study),
@@ -99,46 +99,12 @@ def _score(comparison: xr.Dataset, metric: str, label: str, unit: str = "") -> K
     )
 
 
-def _picture(study: Study, name: str) -> Iterator[Section]:
-    made = FIGURES[name]
-    path = study.folder / "figures" / f"{name}.png"
-    if path.exists():
-        yield Figure(path, made.caption, title=made.title)
-
-
-def _retina(study: Study) -> Iterator[Section]:
-    yield Heading("Which interneurons act together, and what each cell then sees")
-    yield from _picture(study, "retina")
-    yield from _picture(study, "similarity")
-    yield _similarity_table(study)
-
-
-def _similarity_table(study: Study) -> Table:
-    rows: list[list[Any]] = []
-    for layer in study.settings.contributions.layers:
-        found = study.result(f"similarity_{layer}")
-        for cell in found["cell"].values.tolist():
-            one = found.sel(cell=cell)
-            rows.append([layer, cell, *(float(one[name]) for name in _SIMILARITY)])
-        pooled = [found.get(f"pooled_{name}") for name in _SIMILARITY]
-        rows.append([layer, "mean", *("" if one is None else float(one) for one in pooled)])
-    return Table(
-        ("layer", "cell", "same modes", "different modes", "difference", "low", "high", "p"),
-        rows,
-        caption="Mean cosine of instantaneous fields at matched rate; p against circularly shifted "
-        "loadings.",
-    )
-
-
-_SIMILARITY = ("same", "different", "difference", "difference_low", "difference_high", "p_value")
-
-
 def _models(study: Study) -> Iterator[Section]:
     yield Heading("Models against the recording")
-    yield from _picture(study, "comparison")
-    yield from _picture(study, "traces")
+    yield from picture(study, "comparison")
+    yield from picture(study, "traces")
     yield _score_table(study.result("comparison"))
-    yield from _picture(study, "training")
+    yield from picture(study, "training")
 
 
 def _score_table(comparison: xr.Dataset) -> Table:
@@ -169,31 +135,6 @@ def _score_table(comparison: xr.Dataset) -> Table:
     )  # fmt: skip
 
 
-def _stimulus(study: Study) -> Iterator[Section]:
-    if not study.has("sta"):
-        return
-    yield Heading("Spike-triggered averages")
-    yield Text(
-        "These are averages of the contrast before a spike. They estimate the receptive field "
-        "where pixels and frames are independent, as in white noise; correlations of a natural "
-        "movie smear them."
-    )
-    yield from _picture(study, "sta")
-    peaks = study.result("sta_peaks")
-    names = [str(name) for name in peaks.data_vars if peaks[name].dims == ("cell",)]
-    rows = [
-        [cell, *(peaks[name].sel(cell=cell).item() for name in names)]
-        for cell in peaks["cell"].values.tolist()
-    ]
-    units = ["", *(str(peaks[name].attrs.get("units", "")) for name in names)]
-    yield Table(
-        ["cell", *(name.replace("_", " ") for name in names)],
-        rows,
-        units=units,
-        caption="Peaks of the spike-triggered averages, in standard errors.",
-    )
-
-
 def _modes(study: Study) -> Iterator[Section]:
     yield Heading("Modes")
     rows = []
@@ -220,10 +161,10 @@ def _modes(study: Study) -> Iterator[Section]:
         "matched between seeds and between halves of the movie; shuffled: its 95th percentile for "
         "atoms of shuffled entries. Surplus: modes that the others can replace.",
     )
-    yield from _picture(study, "modes")
-    yield from _picture(study, "contrast")
+    yield from picture(study, "modes")
+    yield from picture(study, "contrast")
     if study.has("interneurons"):
-        yield from _picture(study, "interneurons")
+        yield from picture(study, "interneurons")
         yield _interneuron_table(study.result("interneurons"))
 
 
@@ -249,7 +190,7 @@ def _interneuron_table(found: xr.Dataset) -> Table:
 def _checks(study: Study) -> Iterator[Section]:
     yield Heading("Are the contributions complete?")
     found = study.result("completeness")
-    yield from _picture(study, "completeness")
+    yield from picture(study, "completeness")
     rows = [
         [
             rule,

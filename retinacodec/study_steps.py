@@ -17,6 +17,7 @@ from retinacodec.contribute import contributions
 from retinacodec.dictionaries import Decomposition, fixed_size
 from retinacodec.errors import InputError
 from retinacodec.rules import IntegratedGradients, Rule, Secant
+from retinacodec.study_fields import average_spikes, compare_averages, map_dynamics, map_fields
 from retinacodec.study_inputs import new_network
 from retinacodec.targets import Surprisal, Target
 from retinacodec.training import train
@@ -36,18 +37,6 @@ class Step:
     name: str
     title: str
     run: Callable[[Study], None]
-
-
-def _average_spikes(study: Study) -> None:
-    """Store the spike-triggered average of every recorded cell and its peaks."""
-    inputs, wanted = study.inputs, study.settings.model
-    if inputs.retina is not None:
-        return
-    averages = analyses.spike_triggered_average(
-        inputs.movie, inputs.recording, history=wanted.history, latency=wanted.latency
-    )
-    study.keep("sta", averages)
-    study.keep("sta_peaks", analyses.sta_peaks(averages))
 
 
 def _fit(study: Study) -> None:
@@ -95,12 +84,15 @@ def _fit(study: Study) -> None:
 def _compare(study: Study) -> None:
     """Predict the recording with each model and score the held-out frames."""
     inputs = study.inputs
-    rates = {"CNN": predict(study.circuit, inputs.movie, device=study.settings.device)}
+    circuits = {"CNN": study.circuit}
     baseline = study.folder / "results" / "ln.safetensors"
     if baseline.exists():
         names = tuple(inputs.recording["cell"].values.tolist())
-        circuit = Circuit(models.load_model(baseline), [], outputs=names)
-        rates["LN"] = predict(circuit, inputs.movie, device=study.settings.device)
+        circuits["LN"] = Circuit(models.load_model(baseline), [], outputs=names)
+    rates = {
+        name: predict(circuit, inputs.movie, device=study.settings.device)
+        for name, circuit in circuits.items()
+    }
     study.keep("rates", xr.Dataset(rates))
     study.keep(
         "comparison",
@@ -108,6 +100,7 @@ def _compare(study: Study) -> None:
             rates, inputs.recording, inputs.split.test, seed=study.settings.seed
         ),
     )
+    compare_averages(study, circuits)
 
 
 def _target(study: Study) -> Target:
@@ -248,33 +241,9 @@ def _gap(study: Study) -> int:
 
 
 def _map_fields(study: Study) -> None:
-    """Compute dynamic fields and whether frames of one mode set have alike fields."""
-    settings = study.settings
-    for layer in settings.contributions.layers:
-        modes = study.result(f"modes_{layer}")
-        study.keep(
-            f"similarity_{layer}",
-            analyses.field_similarity(
-                study.circuit,
-                study.analysed,
-                modes,
-                max_frames=settings.fields.frames,
-                minimum_rate=settings.fields.minimum_rate,
-                null_shifts=settings.fields.null_shifts,
-                seed=settings.seed,
-            ),
-        )
-    first = settings.contributions.layers[0]
-    study.keep(
-        "fields",
-        analyses.dynamic_fields(
-            study.circuit,
-            study.analysed,
-            modes=study.result(f"modes_{first}"),
-            max_frames=settings.fields.frames,
-            minimum_rate=settings.fields.minimum_rate,
-        ),
-    )
+    """Compute dynamic fields, how they change, and where they come from."""
+    map_fields(study)
+    map_dynamics(study, _target(study), chosen_rule(study))
 
 
 def _draw(study: Study) -> None:
@@ -297,7 +266,7 @@ def _report(study: Study) -> None:
 
 
 STEPS = (
-    Step("sta", "spike-triggered averages", _average_spikes),
+    Step("sta", "spike-triggered averages", average_spikes),
     Step("fit", "models", _fit),
     Step("compare", "models against the recording", _compare),
     Step("contributions", "contributions of the interneurons", _contribute),

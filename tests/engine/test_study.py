@@ -51,7 +51,8 @@ def test_every_result_figure_and_page_is_there(study):
         "report.html",
     } <= found
     figures = {path.name for path in (study.folder / "figures").iterdir()}
-    for name in ("retina", "comparison", "traces", "sta", "training", "completeness", "similarity"):
+    names = ("retina", "comparison", "traces", "sta", "agreement", "training", "completeness")
+    for name in (*names, "similarity", "dynamics", "sources"):
         assert {f"{name}.pdf", f"{name}.png"} <= figures
         assert [item for item in figures if item.startswith(f"{name}_") and item.endswith(".csv")]
     page = (study.folder / "report.html").read_text()
