@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import xarray as xr
+from scipy.stats import t as student
 
 from retinacodec.analyses.triggered_responses import TriggeredResponses, triggered_responses
-from retinacodec.bootstrap import draw_blocks, percentiles
 from retinacodec.circuit import Circuit, predict
 from retinacodec.errors import InputError, Problems
 from retinacodec.gradients import packed_fields
 from retinacodec.latents import membership
 from retinacodec.plotting import COLOURS
-from retinacodec.separable import separable
+from retinacodec.separable import separate
 from retinacodec.triggered_sums import triggered_sum
 
 if TYPE_CHECKING:
@@ -40,9 +40,7 @@ def compare_with_average(
     frames: npt.ArrayLike | None = None,
     every: int | None = None,
     blocks: int = 20,
-    draws: int = 500,
     level: float = 0.95,
-    seed: int = 0,
     device: str | torch.device | None = None,
     progress: bool = True,
 ) -> xr.Dataset:
@@ -63,13 +61,9 @@ def compare_with_average(
         The field of every how-manyth of these frames enters the mean; if left out as few as
         leave no more than 4000.
     blocks : int, default 20
-        Runs of time that are resampled; at least 5.
-    draws : int, default 500
-        Resamples for the intervals.
+        Runs of time, each left out once for the intervals; at least 5.
     level : float, default 0.95
         Coverage of the intervals.
-    seed : int, default 0
-        Seed of the resamples.
     device : str or torch.device, optional
         Where to compute; the model's own device if left out.
     progress : bool, default True
@@ -101,6 +95,10 @@ def compare_with_average(
     there the average is blurred by the movie. ``chi2`` is the mean over lags and pixels of the
     squared t value of ``average - field`` over blocks, times ``(B - 3) / (B - 1)``. Reliability
     is the split-half correlation of odd and even blocks, stepped up by Spearman and Brown.
+    Intervals are ``score -+ t_(B-1) se`` with the jackknife's ``se^2 = (B - 1) / B sum_b (score_b
+    - mean)^2`` over scores without block b, correlations kept within -1 and 1. Blocks drawn with
+    replacement would not do: they make averages noisier than the one that is judged, and lower
+    its correlation.
 
     References
     ----------
@@ -110,7 +108,6 @@ def compare_with_average(
     problems = Problems()
     problems.require(blocks >= 5, f"blocks: expected at least 5, got {blocks}")
     problems.require(every is None or every >= 1, f"every: expected at least 1, got {every}")
-    problems.require(draws >= 1, f"draws: expected at least 1, got {draws}")
     problems.require(0 < level < 1, f"level: expected between 0 and 1, got {level}")
     problems.raise_as("compare_with_average")
     own = predict(circuit, movie, device=device)
@@ -141,7 +138,7 @@ def compare_with_average(
         fields.isel(group=0, drop=True),
     )
     exact = response is None and step == 1
-    return _dataset(pairs, draw_blocks(blocks, draws, seed), level, exact)
+    return _dataset(pairs, level, exact)
 
 
 @dataclass(frozen=True)
@@ -162,10 +159,10 @@ class _Pairs:
         """Return every score of all cells for blocks counted so often."""
         field, average = (self.mean(values, weights) for values in (self.fields, self.averages))
         flat = field.reshape(len(field), -1), average.reshape(len(average), -1)
-        forms = [separable(self.like.copy(data=values)) for values in (field, average)]
+        forms = [separate(torch.from_numpy(values)) for values in (field, average)]
         power = (flat[0] ** 2).sum(axis=1)
-        maps = [form["spatial"].values.reshape(len(field), -1) for form in forms]
-        courses = [form["temporal"].values for form in forms]
+        maps = [form[0].flatten(1).numpy() for form in forms]
+        courses = [form[1].numpy() for form in forms]
         with np.errstate(invalid="ignore", divide="ignore"):
             slope = (flat[0] * flat[1]).sum(axis=1) / power
         return {
@@ -215,18 +212,22 @@ def _averages(
     return np.stack(found, axis=1)
 
 
-def _dataset(pairs: _Pairs, weights: Array, level: float, exact: bool) -> xr.Dataset:
+def _dataset(pairs: _Pairs, level: float, exact: bool) -> xr.Dataset:
     """Put scores and intervals into one dataset."""
-    whole = np.ones(len(pairs.frames))
+    count = len(pairs.frames)
+    whole = np.ones(count)
     scores, reliability = pairs.scores(whole), pairs.reliability()
-    samples = [pairs.scores(row) for row in weights]
+    left_out = [pairs.scores(row) for row in whole - np.eye(count)]
+    quantile = student.isf((1 - level) / 2, count - 1)
     with np.errstate(invalid="ignore", divide="ignore"):
         root = np.sqrt(np.where(reliability > 0, reliability, np.nan))
     table: dict[str, Any] = {}
     for name in _SCORES:
-        drawn = np.stack([sample[name] for sample in samples])
-        low, high = percentiles(drawn, level, blocks=len(whole))
-        for end, values in (("", scores[name]), ("_low", low), ("_high", high)):
+        others = np.stack([score[name] for score in left_out])
+        half = quantile * np.sqrt((count - 1) * others.var(axis=0))
+        limit = np.inf if name == "slope" else 1.0
+        ends = np.clip([scores[name] - half, scores[name] + half], -limit, limit)
+        for end, values in (("", scores[name]), ("_low", ends[0]), ("_high", ends[1])):
             table[f"{name}{end}"] = ("cell", values, {"units": "1"})
             if name == "correlation":
                 table[f"corrected{end}"] = ("cell", values / root, {"units": "1"})
@@ -237,7 +238,7 @@ def _dataset(pairs: _Pairs, weights: Array, level: float, exact: bool) -> xr.Dat
     for name, values in (("field", pairs.fields), ("average", pairs.averages)):
         mean = pairs.mean(values, whole).astype(np.float32)
         table[name] = (like.dims, mean, like.attrs)
-    attrs = {"kind": "field_agreement", "level": level, "blocks": len(whole)}
+    attrs = {"kind": "field_agreement", "level": level, "blocks": count}
     return xr.Dataset(table, coords=like.coords, attrs=attrs)
 
 

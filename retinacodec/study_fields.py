@@ -57,9 +57,7 @@ def compare_averages(study: Study, circuits: dict[str, Circuit]) -> None:
                 inputs.movie,
                 inputs.recording,
                 frames=held,
-                draws=200,
                 progress=False,
-                seed=study.settings.seed,
                 device=study.settings.device,
             )
         except InputError as error:

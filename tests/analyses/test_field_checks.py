@@ -55,8 +55,8 @@ def test_mean_field_on_gaussian_noise_is_the_average_within_sampling_error(movie
 def test_a_wrong_lag_is_seen(movie, circuit):
     rate = predict(circuit, movie)
     late = rate.assign_coords(time=rate["time"] + 1 / 60).isel(time=slice(0, -1))
-    right = compare_with_average(circuit, movie, rate, every=4, draws=20, progress=False)
-    wrong = compare_with_average(circuit, movie, late, every=4, draws=20, progress=False)
+    right = compare_with_average(circuit, movie, rate, every=4, progress=False)
+    wrong = compare_with_average(circuit, movie, late, every=4, progress=False)
     assert (wrong["correlation_high"] < right["correlation_low"]).all()
     assert np.isnan(right["chi2"]).all()
 
@@ -68,8 +68,8 @@ def test_noise_of_a_recording_is_corrected_for(movie, circuit):
     recording = make_recording(
         counts, time=movie["time"].values, frame_rate=60, cells=rate["cell"].values.tolist()
     )
-    own = compare_with_average(circuit, movie, every=2, draws=20, progress=False)
-    found = compare_with_average(circuit, movie, recording, every=2, draws=100, progress=False)
+    own = compare_with_average(circuit, movie, every=2, progress=False)
+    found = compare_with_average(circuit, movie, recording, every=2, progress=False)
     assert (found["correlation"] < own["correlation"]).all()
     known = found["reliability"] > 0.05
     assert known.any()
@@ -80,15 +80,15 @@ def test_noise_of_a_recording_is_corrected_for(movie, circuit):
 def test_linear_nonlinear_and_simulated_retina_agree_with_their_averages():
     movie = _noise(5000, (12, 12), seed=3, spread=0.6)
     retina = Circuit(CircuitRetina((12, 12), 4, history=10, memory_ms=60), [])
-    found = compare_with_average(retina, movie, every=1, draws=20, progress=False)
+    found = compare_with_average(retina, movie, every=1, progress=False)
     np.testing.assert_allclose(found["chi2"], 1, atol=0.2)
     linear = LinearNonlinear(2, size=(12, 12), history=5, seed=0).eval()
-    found = compare_with_average(Circuit(linear, []), movie, every=1, draws=20, progress=False)
+    found = compare_with_average(Circuit(linear, []), movie, every=1, progress=False)
     np.testing.assert_allclose(found["chi2"], 1, atol=0.2)
 
 
 def test_figure_holds_every_cell(movie, circuit):
-    found = compare_with_average(circuit, movie, every=4, draws=20, progress=False)
+    found = compare_with_average(circuit, movie, every=4, progress=False)
     figure, ax = plt.subplots()
     draw_field_agreement(found, ax)
     assert [text.get_text() for text in ax.get_xticklabels()] == found["cell"].values.tolist()
@@ -105,3 +105,15 @@ def test_refusals_are_in_words(movie, circuit):
         compare_with_average(circuit, movie, blocks=2, progress=False)
     with pytest.raises(InputError, match="too few for 20 blocks"):
         compare_with_average(circuit, movie, frames=[100, 101], progress=False)
+
+
+def test_intervals_hold_the_score_and_cover_what_is_true(circuit):
+    noise = [_noise(1500, (10, 9), seed=seed) for seed in range(12)]
+    found = [compare_with_average(circuit, movie, every=5, progress=False) for movie in noise]
+    for name in ("correlation", "slope"):
+        low, value, high = (
+            np.stack([one[f"{name}{end}"] for one in found]) for end in ("_low", "", "_high")
+        )
+        assert ((low <= value) & (value <= high)).all()
+        truth = 1.0 if name == "slope" else value.mean(axis=0)
+        assert ((low <= truth) & (truth <= high)).mean() > 0.8
