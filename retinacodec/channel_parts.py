@@ -16,6 +16,7 @@ from torch import Tensor
 from retinacodec.circuit import Circuit, evaluating
 from retinacodec.errors import InputError
 from retinacodec.field_paths import FieldPaths, Run, cell_positions, path_rule
+from retinacodec.field_sweep import batch_starts
 from retinacodec.gradients import latent_fields
 from retinacodec.latents import LatentFields
 from retinacodec.path_mean_fields import integrated_fields
@@ -217,7 +218,8 @@ class _Division:
         shape = (*like.shape[:2], len(weights), *split, *like.shape[2:])
         values, given = np.empty(shape, like.dtype), []
         with evaluating(self.paths.circuit.model, self.paths.generic.device):
-            for at in track(range(0, len(frames), batch), "sources of fields", enabled=progress):
+            starts = batch_starts(len(frames), batch)
+            for at in track(starts, "sources of fields", enabled=progress):
                 parts, contributions = self._compute(frames[at : at + batch], weights)
                 values[at : at + batch] = parts.cpu().numpy().reshape(len(parts), *shape[1:])
                 given.append(contributions)

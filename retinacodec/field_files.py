@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,7 +168,7 @@ def stream_fields(
 
 
 def open_fields(path: str | Path) -> PackedFields:
-    """Open fields that `stream_fields` or `save_fields` wrote.
+    """Open fields that `stream_fields` wrote.
 
     Parameters
     ----------
@@ -239,9 +240,17 @@ def _network(engine: FieldEngine) -> xr.Dataset:
 
 
 def _fingerprint(engine: FieldEngine) -> str:
-    """Return a hash of the model, the movie, and the frames and cells asked for."""
+    """Return a hash of the circuit, the movie, and the frames and cells asked for.
+
+    A model is known by its modules and weights; what only its code says is not seen.
+    """
     sweep, digest = engine.sweep, hashlib.sha256()
-    for name, value in sweep.circuit.model.state_dict().items():
+    circuit, movie = sweep.circuit, sweep.movie
+    axes = [movie[axis].values.tolist() for axis in ("y", "x")]
+    said = (circuit.history, circuit.latency, sweep.names, movie.attrs["frame_rate"], axes)
+    modules = re.sub(r" at 0x[0-9a-f]+", "", repr(circuit.model))  # addresses change every time
+    digest.update(repr(said).encode() + modules.encode())
+    for name, value in circuit.model.state_dict().items():
         digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
     digest.update(np.ascontiguousarray(sweep.contrast.numpy()).data)
     digest.update(sweep.frames.tobytes() + sweep.cells.tobytes())

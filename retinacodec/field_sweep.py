@@ -21,7 +21,7 @@ from retinacodec.first_layer import Filters, close, scaled_filters
 from retinacodec.packed import PackedFields
 from retinacodec.progress import track
 
-__all__ = ["Cells", "Sweep", "SweepFields", "whole_fields"]
+__all__ = ["Cells", "Sweep", "SweepFields", "batch_starts", "whole_fields"]
 
 _log = logging.getLogger(__name__)
 
@@ -71,6 +71,7 @@ class Sweep:
             f"frames: expected {circuit.first_frame} to {last - 1}, got {outside[:5].tolist()}",
         )
         chosen = [_position(cell, names, problems) for cell in _listed(cells, outputs)]
+        problems.require(len(chosen) > 0, "no cells; leave cells= out for all")
         problems.raise_as("fields")
         named = tuple(names[position] for position in chosen)
         return cls(circuit, movie, contrast, wanted, np.asarray(chosen), named, where, dtype)
@@ -199,7 +200,7 @@ class SweepFields:
         forward and backward, on a CPU.
         """
         sweep = self.sweep
-        starts = range(0, len(sweep.frames), batch)
+        starts = batch_starts(len(sweep.frames), batch)
         for start in track(starts, "receptive fields", enabled=progress):
             part = slice(start, start + batch)
             windows = sweep.windows[torch.from_numpy(sweep.windows_of(part))]
@@ -215,6 +216,31 @@ class SweepFields:
                 },
                 coords=sweep.coords(part),
             )
+
+
+def batch_starts(frames: int, batch: int) -> range:
+    """Return where batches of frames begin.
+
+    Parameters
+    ----------
+    frames : int
+        How many there are.
+    batch : int
+        Frames computed at a time.
+
+    Returns
+    -------
+    range
+        0, `batch`, ... below `frames`.
+
+    Raises
+    ------
+    InputError
+        If a batch holds no frame.
+    """
+    if batch < 1:
+        raise InputError(f"batch: expected at least 1 frame, got {batch}")
+    return range(0, frames, batch)
 
 
 def whole_fields(movie: xr.Dataset) -> Filters:
@@ -246,7 +272,9 @@ def _position(cell: int | str, names: tuple[str, ...], problems: Problems) -> in
         if problems.require(cell in names, f"no cell {cell!r}; there are {', '.join(names[:20])}"):
             return names.index(cell)
         return 0
-    problems.require(0 <= cell < len(names), f"cells: expected 0 to {len(names) - 1}, got {cell}")
+    whole = isinstance(cell, int | np.integer) and not isinstance(cell, bool)
+    fits = whole and 0 <= cell < len(names)
+    problems.require(fits, f"cells: expected names or 0 to {len(names) - 1}, got {cell!r}")
     return int(cell)
 
 

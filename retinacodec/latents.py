@@ -92,8 +92,10 @@ class LatentFields:
         Raises
         ------
         InputError
-            If the window is empty.
+            If the window is empty or has a step.
         """
+        if rows.step not in (None, 1) or columns.step not in (None, 1):
+            raise InputError(f"window: expected slices without a step, got {rows} and {columns}")
         down, across = (
             slice(*index.indices(axis.size)) for index, axis in ((rows, self.y), (columns, self.x))
         )

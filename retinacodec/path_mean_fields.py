@@ -11,6 +11,7 @@ import xarray as xr
 
 from retinacodec.circuit import Circuit, evaluating
 from retinacodec.field_paths import FieldPaths, cell_positions, like, path_rule
+from retinacodec.field_sweep import batch_starts
 from retinacodec.gradients import latent_fields
 from retinacodec.latents import LatentFields
 from retinacodec.progress import track
@@ -110,7 +111,8 @@ def integrated_fields(
     numbers, chosen = found.rate["frame"].values, cell_positions(circuit, found)
     values = torch.empty(found.latent.shape, dtype=torch.from_numpy(found.latent.values[:0]).dtype)
     with evaluating(circuit.model, paths.generic.device):
-        for at in track(range(0, len(numbers), batch), "integrated fields", enabled=progress):
+        starts = batch_starts(len(numbers), batch)
+        for at in track(starts, "integrated fields", enabled=progress):
             run = paths.run(numbers[at : at + batch])
             for place, cell in enumerate(chosen):
                 slope = torch.autograd.grad(

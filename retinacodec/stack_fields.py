@@ -15,7 +15,7 @@ from torch import Tensor
 from retinacodec.chords import derivative
 from retinacodec.circuit import Circuit, evaluating
 from retinacodec.descent import Descent
-from retinacodec.field_sweep import Sweep
+from retinacodec.field_sweep import Sweep, batch_starts
 from retinacodec.first_layer import Filters, close, scaled_filters
 from retinacodec.packed import PackedFields, pack_slopes
 from retinacodec.progress import track
@@ -27,6 +27,7 @@ __all__ = ["StackFields"]
 _log = logging.getLogger(__name__)
 
 _RUN = 256  # frames of one transform
+_WIDE = (1.0, 10.0, 100.0)  # sizes of noise at which cells that are silent in between show drives
 _DENSE = 5  # where fewer than one window in so many is asked for, it is computed by itself
 
 
@@ -121,7 +122,7 @@ class StackFields:
         xarray.Dataset
             Rows of `PackedFields`.
         """
-        starts = range(0, len(self.sweep.frames), batch)
+        starts = batch_starts(len(self.sweep.frames), batch)
         for start in track(starts, "receptive fields", enabled=progress):
             part = slice(start, start + batch)
             yield self._rows(self._bare(self.sweep.windows_of(part)), part)
@@ -198,13 +199,14 @@ def _gains(stack: Stack, sweep: Sweep, drives: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _owners(stack: Stack, sweep: Sweep, drives: Tensor) -> tuple[int, ...] | None:
-    """Return the drive of each cell, or None where a rate depends on several."""
+    """Return the drive of each cell, or None where a rate depends on several or none is seen."""
     generator = torch.Generator().manual_seed(0)
     spread = drives.std(dim=0, keepdim=True).clamp_min(1e-3).cpu()
-    noise = drives.mean(dim=0, keepdim=True).cpu()
-    noise = noise + spread * torch.randn((64, drives.shape[1]), generator=generator)
+    wide = torch.tensor(_WIDE).repeat_interleave(64)[:, None] * spread
+    noise = wide * torch.randn((len(wide), drives.shape[1]), generator=generator)
+    noise = noise + drives.mean(dim=0, keepdim=True).cpu()
     _, gains = _gains(stack, sweep, torch.cat([drives, noise.to(drives)]))
     used = (gains != 0).any(dim=0)
-    if bool((used.sum(dim=1) > 1).any()):
+    if bool((used.sum(dim=1) != 1).any()):
         return None
     return tuple(used.to(torch.uint8).argmax(dim=1).tolist())

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import xarray as xr
+from torch import nn
 
 from retinacodec import field_files
 from retinacodec.circuit import Circuit
@@ -94,6 +95,31 @@ def test_another_model_or_movie_is_not_gone_on_with(movie, tmp_path, monkeypatch
     with pytest.raises(InputError, match="another one: input was"):
         stream_fields(_circuit(seed=2), movie, out=out, batch=16, resume=True, progress=False)
     stream_fields(_circuit(seed=2), movie, out=out, batch=16, overwrite=True, progress=False)
+
+
+@pytest.mark.parametrize("change", ["latency", "outputs", "head", "frame rate", "pixels"])
+def test_another_circuit_of_the_same_weights_is_not_gone_on_with(
+    movie, tmp_path, monkeypatch, change
+):
+    first, frames = _circuit(), np.arange(10, 50)
+    other, shown = _circuit(), movie
+    if change == "latency":
+        other = Circuit(other.model, [], latency=2)
+    elif change == "outputs":
+        other = Circuit(other.model, [], outputs=("a", "b", "c"))
+    elif change == "head":
+        other.model.added = nn.ReLU()
+    elif change == "frame rate":
+        shown = movie.assign_attrs(frame_rate=30.0)
+    else:
+        shown = movie.assign_coords(y=2 * movie["y"])
+    options = {"out": tmp_path / "cut.zarr", "frames": frames, "batch": 16, "progress": False}
+    with monkeypatch.context() as patched:
+        _killed_after(patched, 1)
+        with pytest.raises(KilledError):
+            stream_fields(first, movie, **options)
+    with pytest.raises(InputError, match="another one: input was"):
+        stream_fields(other, shown, resume=True, **options)
 
 
 def test_the_size_is_said_before_and_is_right(movie, tmp_path):

@@ -8,7 +8,12 @@ from torch import nn
 from retinacodec import models
 from retinacodec.circuit import Circuit
 from retinacodec.errors import InputError
-from retinacodec.gradients import instantaneous_fields, latent_blocks, latent_fields
+from retinacodec.gradients import (
+    instantaneous_fields,
+    latent_blocks,
+    latent_fields,
+    packed_fields,
+)
 from retinacodec.schema import make_stimulus
 
 
@@ -223,3 +228,16 @@ def test_wrong_frames_and_cells_are_named_together(movie):
         latent_fields(_circuit(), movie, frames=[3, 4], cells=["on"], progress=False)
     with pytest.raises(InputError, match="whole numbers"):
         latent_fields(_circuit(), movie, frames=[4.5], progress=False)
+
+
+@pytest.mark.parametrize("batch", [0, -1])
+@pytest.mark.parametrize("ask", [instantaneous_fields, latent_fields, packed_fields])
+def test_batches_of_no_frames_are_refused_in_words(movie, ask, batch):
+    with pytest.raises(InputError, match="batch: expected at least 1 frame"):
+        ask(Circuit(Small(), []), movie, batch=batch, progress=False)
+
+
+@pytest.mark.parametrize("cells", [[0.7], np.array([True, False, True]), []])
+def test_cells_that_are_no_positions_are_refused_in_words(movie, cells):
+    with pytest.raises(InputError, match="cells"):
+        latent_fields(Circuit(Small(), []), movie, cells=cells, progress=False)

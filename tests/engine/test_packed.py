@@ -22,7 +22,7 @@ class Retina(nn.Module):
 
     history = 6
 
-    def __init__(self, nonlinearity=nn.ReLU, coupled=False, padding=0, stride=1):
+    def __init__(self, nonlinearity=nn.ReLU, coupled=False, padding=0, stride=1, head=nn.Softplus):
         super().__init__()
         torch.manual_seed(0)
         self.first = nn.Conv2d(6, 3, 5, padding=padding)
@@ -31,14 +31,14 @@ class Retina(nn.Module):
         self.flat = nn.Flatten()
         self.readout = nn.LazyLinear(3)
         self.mix = nn.Linear(3, 3, bias=False)
-        self.coupled = coupled
+        self.coupled, self.head = coupled, head()
         self(torch.zeros(1, 6, 14, 13))
 
     def forward(self, window):
         maps = self.bend(self.second(self.bend(self.first(window))))
         drive = self.readout(self.flat(maps))
         seen = self.mix(torch.sigmoid(drive)) if self.coupled else drive
-        return nn.functional.softplus(3 * seen)
+        return self.head(3 * seen)
 
 
 def _deep(**options):
@@ -154,3 +154,19 @@ def test_the_model_is_left_as_it_was(movie):
     packed_fields(Circuit(model, []), movie, progress=False)
     assert model.training and all(p.grad is None for p in model.parameters())
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("threshold", [1.0, 1e4])
+def test_cells_that_are_silent_but_for_a_moment_have_their_own_fields(movie, threshold):
+    model = Retina(head=nn.ReLU).eval()
+    loud = movie.copy(deep=True)
+    loud["contrast"][30:36] *= 30 * threshold
+    with torch.no_grad():
+        model.readout.bias -= threshold
+    circuit = Circuit(model, [])
+    packed = packed_fields(circuit, loud, progress=False)
+    whole = instantaneous_fields(circuit, loud, progress=False)
+    silent = (packed.rate == 0).mean("time")
+    assert (silent > 0.5).all() and (silent < 1).any()
+    scale = float(np.abs(whole).max())
+    np.testing.assert_allclose(packed.latents().project() / scale, whole / scale, atol=1e-5)

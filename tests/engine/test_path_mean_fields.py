@@ -135,3 +135,9 @@ def test_hooks_and_flags_are_gone():
     integrated_fields(circuit, movie, progress=False)
     assert not any(one._forward_hooks for one in model.modules())
     assert before == {name: one.requires_grad for name, one in model.named_parameters()}
+
+
+def test_a_batch_of_no_frames_is_refused_not_answered_with_anything():
+    circuit, movie = _made("ToyCircuit")
+    with pytest.raises(InputError, match="batch: expected at least 1 frame"):
+        integrated_fields(circuit, movie, batch=-1, progress=False)
