@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 
-__all__ = ["CURVES", "PARAMETERS", "CurveFit", "curve_values", "fit_curve"]
+__all__ = ["CURVES", "PARAMETERS", "CurveFit", "curve_slopes", "curve_values", "fit_curve"]
 
 Array = npt.NDArray[Any]
 
@@ -51,6 +52,32 @@ def _exponential(x: Array, base: float, scale: float, steepness: float) -> Array
     return np.asarray(base + scale * np.exp(np.minimum(steepness * x, _CAP)))
 
 
+def _softplus_slopes(x: Array, _: float, scale: float, steepness: float, place: float) -> Array:
+    bent = steepness * (x - place)
+    curve, size = np.logaddexp(0.0, bent), abs(steepness)
+    rise = expit(bent)
+    by_steepness = scale * (rise * (x - place) - curve / steepness) / size
+    by_place = -scale * np.sign(steepness) * rise
+    return np.column_stack([np.ones_like(x), curve / size, by_steepness, by_place])
+
+
+def _sigmoid_slopes(x: Array, _: float, scale: float, steepness: float, place: float) -> Array:
+    rise = expit(np.clip(steepness * (x - place), -_CAP, _CAP))
+    bend = scale * rise * (1 - rise)
+    return np.column_stack([np.ones_like(x), rise, bend * (x - place), -bend * steepness])
+
+
+def _exponential_slopes(x: Array, _: float, scale: float, steepness: float) -> Array:
+    curve = np.exp(np.minimum(steepness * x, _CAP))
+    return np.column_stack([np.ones_like(x), curve, scale * x * curve])
+
+
+_SLOPES: Mapping[str, Callable[..., Array]] = {
+    "softplus": _softplus_slopes,
+    "sigmoid": _sigmoid_slopes,
+    "exponential": _exponential_slopes,
+}
+
 CURVES: Mapping[str, Callable[..., Array]] = {
     "softplus": _softplus,
     "sigmoid": _sigmoid,
@@ -77,6 +104,27 @@ def curve_values(name: str, parameters: Array, x: npt.ArrayLike) -> Array:
     """
     used = parameters[: 3 if name == "exponential" else 4]
     return CURVES[name](np.asarray(x, dtype=np.float64), *used)
+
+
+def curve_slopes(name: str, parameters: Array, x: npt.ArrayLike) -> Array:
+    """Return the derivatives of a curve by its parameters.
+
+    Parameters
+    ----------
+    name : str
+        One of `CURVES`.
+    parameters : ndarray (parameter,)
+        As in `CurveFit`.
+    x : array_like (place,)
+        Drive.
+
+    Returns
+    -------
+    ndarray (place, parameter)
+        Derivatives.
+    """
+    used = parameters[: 3 if name == "exponential" else 4]
+    return _SLOPES[name](np.asarray(x, dtype=np.float64), *used)
 
 
 def fit_curve(name: str, drive: Array, rate: Array, spread: Array) -> CurveFit:
@@ -132,7 +180,15 @@ def _search(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", OptimizeWarning)
             found, cover = curve_fit(
-                CURVES[name], x, y, start, sigma, known, bounds=(low, high), max_nfev=200
+                CURVES[name],
+                x,
+                y,
+                start,
+                sigma,
+                known,
+                bounds=(low, high),
+                jac=_SLOPES[name],
+                max_nfev=200,
             )
     except RuntimeError:
         return None

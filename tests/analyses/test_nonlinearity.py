@@ -6,7 +6,7 @@ import xarray as xr
 from scipy.stats import norm
 
 from retinacodec.analyses.nonlinearity import draw_nonlinearity, static_nonlinearity
-from retinacodec.analyses.rate_curves import CURVES, curve_values, fit_curve
+from retinacodec.analyses.rate_curves import CURVES, curve_slopes, curve_values, fit_curve
 from retinacodec.errors import InputError
 from retinacodec.field_priors import Ridge
 from retinacodec.lagged_products import filtered
@@ -126,6 +126,17 @@ def test_curves_are_found_again_with_their_errors(name):
         values.append((found.parameters[:count] - truth) / found.errors[:count])
     assert np.sqrt(np.mean(np.square(values))) == pytest.approx(1, abs=0.3)
     assert found.misfit == pytest.approx(1, abs=0.7)
+
+
+@pytest.mark.parametrize("name", CURVES)
+@pytest.mark.parametrize("steepness", [-1.3, 2.0])
+def test_slopes_of_curves_are_those_of_differences(name, steepness):
+    from scipy.optimize import approx_fprime
+
+    x = np.linspace(-2, 2, 9)
+    values = np.array([3.0, 20.0, steepness, 0.4])[: 3 if name == "exponential" else 4]
+    found = approx_fprime(values, lambda moved: curve_values(name, moved, x), 1e-6)
+    np.testing.assert_allclose(curve_slopes(name, values, x), found, rtol=1e-4, atol=1e-4)
 
 
 def test_falling_curves_are_fitted_too():
