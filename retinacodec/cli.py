@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import CycloptsError, Parameter
 
 from retinacodec import cli_circuits as cli_circuits
+from retinacodec import cli_fields as cli_fields
 from retinacodec.cli_words import Device, Out, Overwrite, Seed, app, write_result
 from retinacodec.errors import InputError, RecordingError, RetinacodecError
 

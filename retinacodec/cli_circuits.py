@@ -1,4 +1,4 @@
-"""Commands that compute with a fitted model: contributions, modes and fields."""
+"""Commands that compute with a fitted model: contributions and modes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from retinacodec.cli_words import Device, Overwrite, Seed, app, read_movie, writ
 from retinacodec.errors import InputError
 from retinacodec.names import MethodName, QuantityName, RuleName, TargetName
 
-__all__ = ["contributions", "fields", "modes"]
+__all__ = ["contributions", "modes"]
 
 
 @app.command
@@ -123,28 +123,3 @@ def _stream(
     source = open_rows(parts, layer=layer, quantity=quantity, target=target)
     stream_modes(source, DirectPursuit(modes=count), out=out, **options).close()
     print(out)
-
-
-@app.command
-def fields(
-    model: Annotated[Path, Parameter(help="A fitted model (.safetensors).")],
-    movie: Annotated[Path, Parameter(help="A stimulus (.nwb, .nc, .zarr).")],
-    *,
-    out: Annotated[Path, Parameter(help="The result (.zarr or .nc).")],
-    modes: Annotated[Path | None, Parameter(help="Modes of the same movie.")] = None,
-    minimum_rate: Annotated[float, Parameter(help="Leave out frames below this rate, Hz.")] = 1.0,
-    frames: Annotated[int, Parameter(help="At most this many frames.")] = 400,
-    overwrite: Overwrite = False,
-) -> None:
-    """Compute dynamic receptive fields and, with modes, their mean for each mode."""
-    from retinacodec.analyses import dynamic_fields
-    from retinacodec.circuit import Circuit
-    from retinacodec.models import load_model
-    from retinacodec.store import open_result
-
-    circuit = Circuit(load_model(model), [])
-    found = None if modes is None else open_result(modes)
-    result = dynamic_fields(
-        circuit, read_movie(movie), modes=found, max_frames=frames, minimum_rate=minimum_rate
-    )
-    write_result(result, out, overwrite)

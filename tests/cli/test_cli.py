@@ -146,6 +146,51 @@ def test_contributions_and_modes_and_fields_from_files(capsys, tmp_path, recordi
     assert "spatial" in rc.open_result(fields)
 
 
+def test_fields_of_every_frame_are_planned_streamed_and_opened(capsys, tmp_path, recording, model):
+    out = tmp_path / "fields.zarr"
+    words = ["fields", model, recording, "--out", out, "--stream"]
+    code, said, err = call(capsys, *words, "--dry-run")
+    assert code == 0, err
+    assert "kept as slopes" in said and not out.exists()
+    assert call(capsys, *words)[0] == 0
+    stored = rc.open_fields(out)
+    assert stored.rate.sizes["time"] > 100
+    assert stored.select(time=[5]).latents().project().dims == ("time", "cell", "lag", "y", "x")
+    for more, wrong in ((["--modes", out], "leave --modes out"), ([], "overwrite")):
+        code, _, err = call(capsys, *words, *more)
+        assert code == 2 and wrong in err
+    code, _, err = call(capsys, "fields", model, recording, "--out", out, "--resume")
+    assert code == 2 and "only with --stream" in err
+
+
+def test_averages_of_a_recording_with_table_and_figure(capsys, tmp_path, recording):
+    out, picture = tmp_path / "sta.zarr", tmp_path / "sta.png"
+    words = ["sta", recording, "--out", out, "--history", 12, "--figure", picture]
+    code, said, err = call(capsys, *words)
+    assert code == 0, err
+    assert said.startswith("| cell | spikes | peak z | p |")
+    assert picture.stat().st_size > 10_000
+    found = rc.open_result(out)
+    assert {"sta", "p_value", "size", "significant"} <= set(found.data_vars)
+    movie, cells = rc.read_stimulus(recording), rc.read_nwb(recording)
+    same = rc.analyses.spike_triggered_average(movie, cells, history=12)
+    np.testing.assert_allclose(found["sta"], same["sta"])
+    code, _, err = call(capsys, *words)
+    assert code == 2 and "overwrite" in err
+    code, _, err = call(capsys, *words[:-1], tmp_path / "sta.gif", "--overwrite")
+    assert code == 2 and "expected a name ending in .png" in err
+
+
+def test_a_film_of_a_field(capsys, tmp_path, recording, model):
+    out = tmp_path / "film.mp4"
+    words = ["film", model, recording, "--out", out, "--seconds", 0.2]
+    code, said, err = call(capsys, *words, "--cell", 1)
+    assert code == 0, err
+    assert str(out) in said and out.stat().st_size > 1000
+    code, _, err = call(capsys, *words, "--overwrite", "--cell", "nobody")
+    assert code == 2 and "no 'nobody'" in err
+
+
 def test_modes_by_another_method_and_block_by_block(capsys, tmp_path, recording, model):
     parts, out = tmp_path / "parts.zarr", tmp_path / "modes.zarr"
     assert call(capsys, "contributions", model, recording, "--out", parts, "--steps", 2)[0] == 0
