@@ -36,14 +36,20 @@ def cells():
     return movie, recording, field, curves, rate
 
 
+@pytest.fixture(scope="module")
+def known(cells):
+    """Curves of the four cells by their true filters."""
+    movie, recording, field, _, _ = cells
+    return static_nonlinearity(movie, recording, field)
+
+
 def _recording(movie, counts):
     names = [f"cell_{number}" for number in range(counts.shape[1])]
     return make_recording(counts, time=movie["time"], frame_rate=60, cells=names)
 
 
-def test_the_true_curve_lies_in_the_bands(cells):
-    movie, recording, field, curves, _ = cells
-    known = static_nonlinearity(movie, recording, field)
+def test_the_true_curve_lies_in_the_bands(cells, known):
+    movie, recording, _, curves, _ = cells
     crossed = static_nonlinearity(movie, recording, history=6, window=None)
     covered = []
     for found, chosen in ((known, (0, 1, 2, 3)), (crossed, (0,))):
@@ -57,10 +63,9 @@ def test_the_true_curve_lies_in_the_bands(cells):
     assert known.attrs["crossed"] == 0 and crossed.attrs["crossed"] == 1
 
 
-def test_numbers_of_the_curve_are_those_of_the_cell(cells):
-    movie, recording, field, curves, _ = cells
-    found = static_nonlinearity(movie, recording, field)
-    soft, even, line, flat = (found.isel(cell=cell) for cell in range(4))
+def test_numbers_of_the_curve_are_those_of_the_cell(cells, known):
+    curves = cells[3]
+    soft, even, line, flat = (known.isel(cell=cell) for cell in range(4))
     assert abs(soft["threshold"] - 0.5) < 4 * soft["threshold_error"] < 1
     x = norm.ppf((np.arange(100_000) + 0.5) / 100_000)
     for cell, one in enumerate((soft, even, line)):
@@ -176,13 +181,11 @@ def test_bad_calls_are_refused_in_words(cells):
         )
 
 
-def test_drawing_shows_bins_and_the_best_curve(cells):
-    movie, recording, field, _, _ = cells
-    found = static_nonlinearity(movie, recording, field, draws=50)
+def test_drawing_shows_bins_and_the_best_curve(known):
     ax = figure().subplots()
-    draw_nonlinearity(found, ax, cell="cell_0")
+    draw_nonlinearity(known, ax, cell="cell_0")
     assert "softplus" in ax.get_title()
-    np.testing.assert_allclose(ax.lines[0].get_xydata()[:, 1], found["rate"][0])
+    np.testing.assert_allclose(ax.lines[0].get_xydata()[:, 1], known["rate"][0])
     assert ax.get_ylim()[0] <= 0
     with pytest.raises(InputError, match="no cell 'x'"):
-        draw_nonlinearity(found, ax, cell="x")
+        draw_nonlinearity(known, ax, cell="x")
