@@ -81,7 +81,8 @@ def dynamics_numbers(
     controls : mapping of str to xarray.Dataset, optional
         Other modes of the same movie, such as those of activations, for comparison.
     cell : int or str, optional
-        Position or name of the example; the cell whose centre moves most if left out.
+        Position or name of the example; the cell whose centre moves most while it fires if left
+        out.
     max_frames : int, default 600
         Most frames, of those in which cells fire and again of stretches of consecutive ones, of
         which there is one at least.
@@ -125,11 +126,12 @@ def dynamics_numbers(
     stretches = consecutive_frames(circuit, rate, seconds=seconds, max_frames=most, loading=loading)
     steady = dynamic_fields(circuit, movie, frames=stretches, minimum_rate=minimum_rate, **shown)
     summary = field_dynamics(fields, **fixed)
+    livelier = field_dynamics(fields, fields["rate"], draws=1, **fixed)
     tables = {name: _named(loading_at(one, chosen)) for name, one in others.items()}
     at = loading_at(loading, chosen)
     null: dict[str, Any] = {"null_shifts": null_shifts, "share": share}
     return {
-        "A": _example(circuit, movie, rate, loading, summary, cell, seconds, minimum_rate, shown),
+        "A": _example(circuit, movie, rate, loading, livelier, cell, seconds, minimum_rate, shown),
         "B": summary,
         "C": field_persistence(
             latent_fields(circuit, movie, frames=stretches, **shown),
@@ -184,15 +186,16 @@ def _example(
     minimum_rate: float,
     shown: dict[str, Any],
 ) -> xr.Dataset:
-    """Return fields and loadings of one cell over the stretch in which it fires most."""
+    """Return fields and loadings of one cell over the stretch in which its rate changes most."""
     if cell is None:
         cell = int(summary["displacement"].fillna(-1).values.argmax())
     names = rate["cell"].values.tolist()
     place = names.index(cell) if isinstance(cell, str) else cell
     known = np.isin(circuit.first_frame + np.arange(rate.sizes["time"]), loading["frame"])
     length = min(max(round(seconds * movie.attrs["frame_rate"]), 2), int(known.sum()))
-    firing = (rate.values[:, place] > minimum_rate) & known
-    counted = np.convolve(firing, np.ones(length), mode="valid")
+    own = rate.values[:, place].astype(np.float64)
+    changes = np.abs(np.diff(own, prepend=own[:1])) * known
+    counted = np.convolve(changes, np.ones(length), mode="valid")
     frames = circuit.first_frame + int(counted.argmax()) + np.arange(length)
     frames = frames[np.isin(frames, loading["frame"])]
     one = dynamic_fields(

@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 _MOST_WORK = 2e10  # frames x pixels x cells that are shifted against each other
 _WHITE = 0.1  # correlation of neighbouring frames or pixels that white noise may show
 _FEWEST_SHIFTS = 19
+_LIVELY = 0.2  # of a cell's highest rate, above which moments are shown
 
 
 def average_spikes(study: Study) -> None:
@@ -149,6 +150,8 @@ def _map_dynamics(study: Study, target: Target, rule: Rule) -> None:
     )
     study.keep("dynamics", xr.DataTree.from_dict(numbers))
     cell = str(numbers["A"]["cell"].item())
+    rate = study.result("contributions")["rate"].sel(cell=cell)
+    lively = max(settings.fields.minimum_rate, _LIVELY * float(rate.max()))
     found = analyses.sources_numbers(
         study.circuit,
         study.analysed,
@@ -157,7 +160,7 @@ def _map_dynamics(study: Study, target: Target, rule: Rule) -> None:
         layer=last,
         target=target,
         rule=rule,
-        **shared,
+        **shared | {"minimum_rate": lively},
     )
     study.keep("sources", found)
     if settings.fields.film is None:
