@@ -81,8 +81,8 @@ def dynamics_numbers(
     controls : mapping of str to xarray.Dataset, optional
         Other modes of the same movie, such as those of activations, for comparison.
     cell : int or str, optional
-        Position or name of the example; the cell whose centre moves most while it fires if left
-        out.
+        Position or name of the example; if left out the cell whose polarity is most divided
+        while it fires, or whose centre moves most.
     max_frames : int, default 600
         Most frames, of those in which cells fire and again of stretches of consecutive ones, of
         which there is one at least.
@@ -188,7 +188,9 @@ def _example(
 ) -> xr.Dataset:
     """Return fields and loadings of one cell over the stretch in which its rate changes most."""
     if cell is None:
-        cell = int(summary["displacement"].fillna(-1).values.argmax())
+        off, moved = (summary[name].values for name in ("off_share", "displacement"))
+        rarer = np.minimum(off, 1 - off)
+        cell = int(np.nan_to_num(rarer + 0.1 * moved / np.nanmax(moved), nan=-1).argmax())
     names = rate["cell"].values.tolist()
     place = names.index(cell) if isinstance(cell, str) else cell
     known = np.isin(circuit.first_frame + np.arange(rate.sizes["time"]), loading["frame"])
