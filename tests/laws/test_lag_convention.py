@@ -9,6 +9,7 @@ new estimator is one more line of ``ESTIMATORS``: a function of the case that re
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pytest
@@ -32,6 +33,12 @@ from retinacodec.training import train
 RATE, FRAMES, SIZE = 50.0, 3000, (3, 3)
 
 
+@cache
+def _white_noise() -> xr.Dataset:
+    contrast = np.random.default_rng(0).normal(size=(FRAMES, *SIZE))
+    return make_stimulus(contrast, frame_rate=RATE, pixel_um=40, name="white noise")
+
+
 @dataclass(frozen=True)
 class Case:
     """A movie of white noise and a cell that fires to one pixel of it, so many frames later."""
@@ -44,8 +51,7 @@ class Case:
 
     @property
     def movie(self) -> xr.Dataset:
-        contrast = np.random.default_rng(0).normal(size=(FRAMES, *SIZE))
-        return make_stimulus(contrast, frame_rate=RATE, pixel_um=40, name="white noise")
+        return _white_noise()
 
     @property
     def drive(self) -> np.ndarray:
