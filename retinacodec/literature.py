@@ -3,65 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from retinacodec.field_literature import FIELD_METHODS
+from retinacodec.reference import Reference
 
 __all__ = ["METHODS", "Reference"]
-
-
-@dataclass(frozen=True)
-class Reference:
-    """One publication.
-
-    Parameters
-    ----------
-    key : str
-        Key of the BibTeX entry: first author and year.
-    authors : str
-        ``Family, Given and Family, Given``, as BibTeX has it.
-    title : str
-        Title.
-    year : int
-        Year of publication.
-    venue : str
-        Journal or proceedings.
-    kind : str, default "article"
-        BibTeX kind of entry.
-    where : str, default ""
-        Volume, number and pages as BibTeX fields.
-    doi : str, default ""
-        Digital object identifier.
-    """
-
-    key: str
-    authors: str
-    title: str
-    year: int
-    venue: str
-    kind: str = "article"
-    where: str = ""
-    doi: str = ""
-
-    @property
-    def short(self) -> str:
-        """How a sentence refers to it: ``Melander et al., 2026``."""
-        families = [name.split(",")[0] for name in self.authors.split(" and ")]
-        if len(families) > 2:
-            return f"{families[0]} et al., {self.year}"
-        return f"{' and '.join(families)}, {self.year}"
-
-    def bibtex(self) -> str:
-        """Return the BibTeX entry."""
-        venue = "booktitle" if self.kind == "inproceedings" else "journal"
-        lines = [
-            f"  author = {{{self.authors}}},",
-            f"  title = {{{{{self.title}}}}},",
-            f"  {venue} = {{{self.venue}}},",
-            f"  year = {{{self.year}}},",
-        ]
-        lines += [f"  {field.strip()}," for field in self.where.split(";") if field.strip()]
-        if self.doi:
-            lines.append(f"  doi = {{{self.doi}}},")
-        return "\n".join([f"@{self.kind}{{{self.key},", *lines, "}"])
 
 
 _MELANDER = Reference(
@@ -148,23 +94,6 @@ _TANAKA = Reference(
     "Advances in Neural Information Processing Systems",
     "inproceedings",
     "volume = {32}",
-)
-_CHICHILNISKY = Reference(
-    "chichilnisky2001",
-    "Chichilnisky, E. J.",
-    "A Simple White Noise Analysis of Neuronal Light Responses",
-    2001,
-    "Network: Computation in Neural Systems",
-    where="volume = {12}; number = {2}; pages = {199--213}",
-)
-_SCHWARTZ = Reference(
-    "schwartz2006",
-    "Schwartz, Odelia and Pillow, Jonathan W. and Rust, Nicole C. and Simoncelli, Eero P.",
-    "Spike-Triggered Neural Characterization",
-    2006,
-    "Journal of Vision",
-    where="volume = {6}; number = {4}; pages = {484--507}",
-    doi="10.1167/6.4.13",
 )
 _SCHOPPE = Reference(
     "schoppe2016",
@@ -369,9 +298,7 @@ METHODS: Mapping[str, tuple[Reference, ...]] = {
     "deep_retina": (_MCINTOSH, _MAHESWARANATHAN),
     "cell_contributions": (_TANAKA,),
     "interneurons": (_MAHESWARANATHAN,),
-    "linear_nonlinear": (_CHICHILNISKY,),
-    "sta": (_CHICHILNISKY,),
-    "stc": (_SCHWARTZ,),
+    **FIELD_METHODS,
     "cc_norm": (_SCHOPPE,),
     "block_bootstrap": (_KUNSCH,),
     "circuit_retina": (_CLARK, _OLVECZKY),
