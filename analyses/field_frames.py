@@ -186,7 +186,7 @@ def firing_frames(
     weight, those heavier than a step first, so that cells that fire rarely are not lost among
     those that fire always.
     """
-    if isinstance(cells, int | str):
+    if isinstance(cells, int | str | np.integer):
         cells = [cells]
     if cells is not None:
         named = [cell if isinstance(cell, str) else rate["cell"].values[cell] for cell in cells]

@@ -71,7 +71,7 @@ def field_persistence(
     Raises
     ------
     InputError
-        If a number is out of range.
+        If a number is out of range, or frames do not rise.
 
     Notes
     -----
@@ -94,6 +94,7 @@ def field_persistence(
     problems.require(most >= 1, f"most_lag: expected at least 1 frame, got {most}")
     problems.require(frame_rate > 0, f"frame_rate: expected above 0 Hz, got {frame_rate}")
     problems.require(null_shifts >= 1, f"null_shifts: expected at least 1, got {null_shifts}")
+    problems.require(bool((np.diff(frames) > 0).all()), "frames of the fields must rise")
     problems.raise_as("field_persistence")
     block = max(int(np.ceil(frame_rate)), most + history)
     weights = frame_weights(frames, block, draws, seed)

@@ -112,10 +112,12 @@ class TimeFolds:
         Raises
         ------
         InputError
-            If fewer than two folds are left.
+            If fewer than two folds are left, or frames do not rise.
         """
         if folds < 2 or gap < 1:
             raise InputError(f"folds: expected at least 2, and a gap of 1, got {folds} and {gap}")
+        if (np.diff(frames) < 0).any():
+            raise InputError("folds: frames must rise; pass fields at frames in their order")
         total = int(frames[-1] - frames[0]) + 1 if frames.size else 0
         blocks = max(folds, min(most_blocks, total // (4 * gap)))
         number = np.arange(frames.size) * blocks // max(frames.size, 1) % folds

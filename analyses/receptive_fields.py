@@ -65,10 +65,10 @@ def spike_triggered_average(
     -------
     xarray.Dataset
         ``sta`` (cell, lag, y, x), mean contrast before a spike; ``z`` (cell, lag, y, x), the same
-        in standard errors of white noise; ``spikes`` (cell), how many were averaged, or were
-        expected at these rates; ``effective_spikes`` (cell), ``(sum k)^2 / sum k^2`` of the
-        counts, smaller where spikes share frames. NaN for a cell without spikes. Lag 0 is the
-        frame on screen in the spike's own bin, the past is negative, s.
+        less the mean of its pixel, in standard errors of white noise; ``spikes`` (cell), how many
+        were averaged, or were expected at these rates; ``effective_spikes`` (cell), ``(sum k)^2 /
+        sum k^2`` of the counts, smaller where spikes share frames. NaN for a cell without spikes.
+        Lag 0 is the frame on screen in the spike's own bin, the past is negative, s.
 
     Raises
     ------
@@ -78,10 +78,11 @@ def spike_triggered_average(
     Notes
     -----
     ``sta[n, l] = sum_t k_n(t) s(t - l) / sum_t k_n(t)`` over response frames with a whole window
-    ``t - latency - history + 1 .. t - latency``, with spikes or rates ``k``, and ``z = sta
-    sqrt(N) / sd(s)`` with N the spikes, and for rates the effective ones. Windows of the movie
-    are never copied: see `retinacodec.triggered_sums.triggered_sum`. For responses to correlated
-    stimuli or many spikes a frame, ask `sta_significance` in place of ``z``.
+    ``t - latency - history + 1 .. t - latency``, with spikes or rates ``k``, and
+    ``z = (sta - m) sqrt(N) / sd(s - m)`` with N the spikes, and for rates the effective ones, and
+    m the mean of each pixel over the movie. Windows of the movie are never copied: see
+    `retinacodec.triggered_sums.triggered_sum`. For responses to correlated stimuli or many spikes
+    a frame, ask `sta_significance` in place of ``z``.
 
     References
     ----------
@@ -91,11 +92,11 @@ def spike_triggered_average(
     contrast = movie["contrast"].values
     shown, weights = torch.from_numpy(contrast), torch.from_numpy(found.weights)
     mean = triggered_sum(shown, weights, history, latency, chunk=chunk, sparse=sparse).numpy()
-    spread = _spread(contrast)
+    middle, spread = _middle_and_spread(contrast)
     windows = found.total if found.counted else found.effective
     with np.errstate(invalid="ignore", divide="ignore"):
         mean /= found.total.astype(mean.dtype)[:, None, None, None]
-        z = mean * (np.sqrt(windows) / spread).astype(mean.dtype)[:, None, None, None]
+        z = (mean - middle) * (np.sqrt(windows) / spread).astype(mean.dtype)[:, None, None, None]
     dims = ("cell", "lag", "y", "x")
     words = {"units": "1", "long_name": "mean contrast before a spike"}
     averaged = {"units": "1", "long_name": "spikes averaged"}
@@ -167,13 +168,16 @@ def pixel_moments(contrast: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDA
     return mean, np.sqrt(squares / len(contrast))
 
 
-def _spread(contrast: npt.NDArray[Any]) -> float:
-    """Return the standard deviation of a movie, without another movie in memory."""
-    middle, squares = contrast.mean(), 0.0
+def _middle_and_spread(contrast: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], float]:
+    """Return each pixel's mean and the deviation about it, without another movie in memory."""
+    total, squares = np.zeros(contrast.shape[1:]), 0.0
+    for start in range(0, len(contrast), 64):
+        total += contrast[start : start + 64].sum(axis=0)
+    middle = (total / len(contrast)).astype(np.result_type(contrast, np.float32))
     for start in range(0, len(contrast), 64):
         part = (contrast[start : start + 64] - middle).ravel()
         squares += float(part @ part)
-    return float(np.sqrt(squares / contrast.size))
+    return middle, float(np.sqrt(squares / contrast.size))
 
 
 def sta_peaks(averages: xr.Dataset, *, significance: float = 0.05) -> xr.Dataset:
@@ -242,9 +246,19 @@ def draw_sta(averages: xr.Dataset, ax: Axes, *, cell: int | str = 0) -> Axes:
     -------
     matplotlib.axes.Axes
         The axis.
+
+    Raises
+    ------
+    InputError
+        If there is no such cell, or it has no average.
     """
     one = _one_cell(averages, cell)
     peak = sta_peaks(one).isel(cell=0)
+    if peak["row"] < 0:
+        raise InputError(
+            f"cell {one['cell'].values[0]!s} has no average: it has no spikes, or the movie never "
+            "changes"
+        )
     frame = one["sta"].isel(cell=0).sel(lag=peak["lag"], method="nearest")
     field_map(ax, frame)
     ax.set_title(f"{one['cell'].item()}\n{1000 * float(peak['lag']):.0f} ms, z {peak['z']:.1f}")

@@ -237,7 +237,8 @@ def largest_at_shifts(movie: Array, responses: Array, history: int, latency: int
         seen = scipy.fft.rfft(np.ascontiguousarray(part), axis=1).conj()
         for cell in range(cells):
             products = scipy.fft.irfft(seen * spectra[cell], n=frames, axis=1)
-            np.maximum(largest[cell], np.abs(products, out=products).max(axis=0), largest[cell])
+            highest = np.abs(products, out=products).max(axis=0)
+            np.maximum(largest[cell], highest, out=largest[cell])
     around = np.concatenate([largest, largest[:, : history - 1]], axis=1)
     fields = np.lib.stride_tricks.sliding_window_view(around, history, axis=1).max(axis=2)
     return np.asarray(fields[:, (latency - np.arange(frames)) % frames].T)

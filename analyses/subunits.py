@@ -106,7 +106,7 @@ def subunits(
     ------
     InputError
         If movie and recording do not fit, a number is out of range, the cell has fewer spikes
-        than ten a pixel of the square, or its average is not finite.
+        than ten a pixel of the square, or the movie does not change or is too short.
 
     Notes
     -----
@@ -134,6 +134,8 @@ def subunits(
     _check(window, largest, overlap, folds, nulls, level)
     if isinstance(cell, str) and cell not in recording["cell"].values:
         raise InputError(f"no cell {cell!r}; there are {recording['cell'].values.tolist()}")
+    if "spike_count" not in recording:
+        raise InputError("subunits: no variable 'spike_count'; subunits are told apart by spikes")
     one = recording.sel(cell=[cell]) if isinstance(cell, str) else recording.isel(cell=[cell])
     averages = spike_triggered_average(movie, one, history=history, latency=latency)
     square = _square(averages, movie, window)
@@ -149,6 +151,11 @@ def subunits(
         )
     rule = ModuleRule(largest, overlap, seed)
     fold = _folds(len(counts), folds, history + latency)
+    if np.unique(fold[fold >= 0]).size < folds:
+        raise InputError(
+            f"folds: {len(counts)} frames do not hold {folds} stretches longer than {history} "
+            f"frames and latency {latency}; use fewer folds= or a shorter history="
+        )
     drive = effective @ parts["spatial"].values.ravel()
     steps = track(range(nulls), "subunits: shuffled recordings", enabled=progress)
     gain = _tested(effective, counts, fold, drive, rule, steps)
@@ -205,9 +212,9 @@ def _check(window: int, largest: int, overlap: int, folds: int, nulls: int, leve
 
 def _square(averages: xr.Dataset, movie: xr.Dataset, window: int) -> xr.Dataset:
     """Return average and movie in a square around the peak of the cell's average."""
-    if not np.isfinite(averages["sta"].values).all():
-        raise InputError("subunits: the cell has no spikes, or the movie is not finite")
     peak = sta_peaks(averages).isel(cell=0)
+    if peak["row"] < 0:
+        raise InputError("subunits: the cell has no spikes, or the movie does not change")
     cut = {}
     for axis, name in (("y", "row"), ("x", "column")):
         whole = movie.sizes[axis]

@@ -272,6 +272,7 @@ class Smooth:
 
         edges = [(np.log(_REACH[0]), np.log(_REACH[1] * max(size, 2))) for size in shape]
         bounds = [*edges, (point[3] - 12, point[3] + 12)][free]
+        point[free] = np.clip(point[free], *np.transpose(bounds))
         best = minimize(
             cost,
             point[free],

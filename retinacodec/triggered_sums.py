@@ -71,7 +71,7 @@ def triggered_sum(
     [4.0, 7.0]
     """
     frames, cells = counts.shape
-    kind = movie.dtype if movie.is_floating_point() else torch.float32
+    kind = torch.float64 if movie.dtype == torch.float64 else torch.float32
     weights = counts.nan_to_num().to(kind)
     weights = torch.cat([weights, weights.new_zeros(history + latency, cells)])
     weights[: history - 1 + latency] = 0

@@ -79,9 +79,11 @@ def test_planted_filters_are_recovered_with_their_sign_and_lag():
     np.testing.assert_allclose(peaks["lag"], [-3 / 60, -1 / 60])
 
 
-def test_z_of_pure_noise_is_standard_normal_and_stays_below_chance():
+@pytest.mark.parametrize(("per_frame", "level"), [(0.1, 0.0), (3.0, 0.0), (0.3, 5.0)])
+def test_z_of_pure_noise_is_standard_normal_and_stays_below_chance(per_frame, level):
     movie = _movie(6000, 8, 8)
-    counts = (np.random.default_rng(2).uniform(size=(6000, 20)) < 0.1).astype(float)
+    movie["contrast"] += level * np.random.default_rng(1).normal(size=(8, 8)).astype(np.float32)
+    counts = np.random.default_rng(2).poisson(per_frame, (6000, 20)).astype(float)
     found = spike_triggered_average(movie, _recording(movie, counts), history=10)
     assert found["z"].std() == pytest.approx(1, abs=0.02)
     peaks = sta_peaks(found)
@@ -157,3 +159,36 @@ def test_mouse_cells_have_their_known_peaks(data_dir):
     assert peaks["lag_frames"].values.tolist() == [row[1] for row in known]
     assert (peaks["column"].values + int(stored["x0"])).tolist() == [row[2] for row in known]
     assert (peaks["row"].values + int(stored["y0"])).tolist() == [row[3] for row in known]
+
+
+def test_the_peak_is_not_at_a_pixel_that_never_changes():
+    movie = _movie(3000, 5, 6)
+    seen = movie["contrast"].values[:, 3, 4].copy()
+    movie["contrast"][:, 0, 0] = 9.0
+    counts = np.random.default_rng(4).poisson(np.exp(np.roll(seen, 2) - 2))[:, None]
+    found = spike_triggered_average(movie, _recording(movie, counts.astype(float)), history=5)
+    peak = sta_peaks(found).isel(cell=0)
+    assert (int(peak["row"]), int(peak["column"]), int(peak["lag_frames"])) == (3, 4, 2)
+    assert abs(found["z"][0, :, 0, 0]).max() < 1e-3
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float16, np.float64])
+def test_movies_of_any_number_type_have_the_same_peak(kind):
+    movie = _movie(3000, 4, 4)
+    seen = movie["contrast"].values[:, 2, 1]
+    counts = np.random.default_rng(4).poisson(np.exp(np.roll(seen, 1) - 2))[:, None]
+    shown = movie.assign(contrast=(50 * (movie["contrast"] + 2)).astype(kind))
+    recording = _recording(movie, counts.astype(float))
+    one, other = (
+        sta_peaks(spike_triggered_average(stimulus, recording, history=3, sparse=True))
+        for stimulus in (movie, shown)
+    )
+    assert one["z"].item() == pytest.approx(other["z"].item(), rel=0.01)
+    assert (one["row"] == other["row"]) and (one["lag_frames"] == other["lag_frames"])
+
+
+def test_a_cell_without_an_average_is_not_drawn():
+    movie = _movie(50, 3, 3)
+    found = spike_triggered_average(movie, _recording(movie, np.zeros((50, 1))), history=5)
+    with pytest.raises(InputError, match="has no average"):
+        draw_sta(found, figure().subplots())
