@@ -29,7 +29,7 @@ __all__ = ["compare_with_average", "draw_field_agreement"]
 Array = npt.NDArray[Any]
 
 _FIELDS = 4000  # frames with a field, where it is not said how many
-_SCORES = ("correlation", "spatial_correlation", "temporal_correlation", "slope")
+_CORRELATIONS = ("correlation", "spatial_correlation", "temporal_correlation")
 
 
 def compare_with_average(
@@ -39,6 +39,7 @@ def compare_with_average(
     *,
     frames: npt.ArrayLike | None = None,
     every: int | None = None,
+    window: int | None = None,
     blocks: int = 20,
     level: float = 0.95,
     device: str | torch.device | None = None,
@@ -60,6 +61,9 @@ def compare_with_average(
     every : int, optional
         The field of every how-manyth of these frames enters the mean; if left out as few as
         leave no more than 4000.
+    window : int, optional
+        Pixels on each side of the square around the peak of the model's mean field whose values
+        are scored; all pixels if left out. Far from the field an average is noise only.
     blocks : int, default 20
         Runs of time, each left out once for the intervals; at least 5.
     level : float, default 0.95
@@ -73,13 +77,15 @@ def compare_with_average(
     -------
     xarray.Dataset
         ``field`` and ``average`` (cell, lag, y, x), Hz per unit contrast, the model's mean field
-        and the average in the same unit. Over cells, each but the last two with ``_low`` and
-        ``_high``: ``correlation`` of the two over lags and pixels, ``spatial_correlation`` and
-        ``temporal_correlation`` of their separable forms, ``slope`` of the average against the
-        field; ``reliability``, the correlation that two such averages would have; ``corrected``,
-        the correlation over its root, NaN where it is not above 0; and ``chi2``, the mean square
-        of their difference in standard errors, 1 where they differ by sampling alone. It is
-        given for the circuit's own rates only, with ``every`` frame.
+        and the average in the same unit. Over cells, each but the last with ``_low`` and
+        ``_high``: ``correlation`` of the two over lags and pixels; ``spatial_correlation`` and
+        ``temporal_correlation`` of map and time course of the field's separable form with those
+        of the average (see Notes), NaN where there is one pixel or lag; ``slope`` of the average
+        against the field; ``reliability``, the correlation that two such averages would have;
+        ``corrected``, the correlation over its root, NaN where the interval of the reliability
+        reaches 0; and ``chi2``, the mean square of their difference in standard errors, 1 where
+        they differ by sampling alone. It is given for the circuit's own rates only, with
+        ``every`` frame.
 
     Raises
     ------
@@ -93,10 +99,17 @@ def compare_with_average(
     ``E[dr/dx_l] = E[r x_l] / s^2`` (Stein 1981), so ``average = sum_t (r_t - r) x_{t+l} / (T
     s^2)``. For other white noise it holds to second order, and for correlated movies not at all:
     there the average is blurred by the movie. ``chi2`` is the mean over lags and pixels of the
-    squared t value of ``average - field`` over blocks, times ``(B - 3) / (B - 1)``. Reliability
-    is the split-half correlation of odd and even blocks, stepped up by Spearman and Brown.
+    squared t value of ``average - field`` over blocks, times ``(B - 3) / (B - 1)``.
+
+    With ``field ~ temporal spatial^T``, the map of the average is ``sum_l temporal_l average_l``
+    and its time course ``sum_p spatial_p average_p``: its own separable form would be that of
+    the noise where there are few spikes. Reliability is ``S / |A|^2`` for the average ``A = sum_b
+    w_b A_b`` over blocks b, less its mean over lags and pixels, with ``S = (|A|^2 - sum_b w_b^2
+    |A_b|^2) / (1 - sum_b w_b^2)``, the power that blocks share.
+
     Intervals are ``score -+ t_(B-1) se`` with the jackknife's ``se^2 = (B - 1) / B sum_b (score_b
-    - mean)^2`` over scores without block b, correlations kept within -1 and 1. Blocks drawn with
+    - mean)^2`` over scores without block b, all but ``slope`` and
+    ``corrected`` kept within -1 and 1. Blocks drawn with
     replacement would not do: they make averages noisier than the one that is judged, and lower
     its correlation.
 
@@ -108,13 +121,16 @@ def compare_with_average(
     problems = Problems()
     problems.require(blocks >= 5, f"blocks: expected at least 5, got {blocks}")
     problems.require(every is None or every >= 1, f"every: expected at least 1, got {every}")
+    problems.require(
+        window is None or window >= 1, f"window: expected at least 1 pixel, got {window}"
+    )
     problems.require(0 < level < 1, f"level: expected between 0 and 1, got {level}")
     problems.raise_as("compare_with_average")
     own = predict(circuit, movie, device=device)
     names = _common(own, own if response is None else response)
-    window = {"history": circuit.history or 1, "latency": circuit.latency or 0}
+    past = {"history": circuit.history or 1, "latency": circuit.latency or 0}
     given = own if response is None else response.sel(cell=names)
-    responses = triggered_responses(movie, given, **window, frames=frames)
+    responses = triggered_responses(movie, given, **past, frames=frames)
     used = np.flatnonzero(responses.known.any(axis=1))
     if used.size < blocks * 2:
         raise InputError(f"frames: {used.size} with a response are too few for {blocks} blocks")
@@ -130,7 +146,7 @@ def compare_with_average(
         progress=progress,
     )
     fields = packed.mean(membership(label[::step]))
-    averages = _averages(movie, responses, used, label, **window)
+    averages = _averages(movie, responses, used, label, **past)
     pairs = _Pairs(
         fields.transpose("cell", "group", ...).values.astype(np.float64),
         averages,
@@ -138,7 +154,7 @@ def compare_with_average(
         fields.isel(group=0, drop=True),
     )
     exact = response is None and step == 1
-    return _dataset(pairs, level, exact)
+    return _dataset(pairs, pairs.near(window), level, exact)
 
 
 @dataclass(frozen=True)
@@ -159,25 +175,46 @@ class _Pairs:
         """Return every score of all cells for blocks counted so often."""
         field, average = (self.mean(values, weights) for values in (self.fields, self.averages))
         flat = field.reshape(len(field), -1), average.reshape(len(average), -1)
-        forms = [separate(torch.from_numpy(values)) for values in (field, average)]
-        power = (flat[0] ** 2).sum(axis=1)
-        maps = [form[0].flatten(1).numpy() for form in forms]
-        courses = [form[1].numpy() for form in forms]
+        spatial, temporal = (part.numpy() for part in separate(torch.from_numpy(field))[:2])
+        maps = spatial, np.einsum("clyx,cl->cyx", average, temporal)
+        courses = temporal, np.einsum("clyx,cyx->cl", average, spatial)
+        reliability = self.reliability(weights)
         with np.errstate(invalid="ignore", divide="ignore"):
-            slope = (flat[0] * flat[1]).sum(axis=1) / power
+            slope = (flat[0] * flat[1]).sum(axis=1) / (flat[0] ** 2).sum(axis=1)
+            root = np.sqrt(np.where(reliability > 0, reliability, np.nan))
         return {
             "correlation": _correlation(*flat),
-            "spatial_correlation": _correlation(*maps),
+            "spatial_correlation": _correlation(*(one.reshape(len(one), -1) for one in maps)),
             "temporal_correlation": _correlation(*courses),
             "slope": slope,
+            "reliability": reliability,
+            "corrected": _correlation(*flat) / root,
         }
 
-    def reliability(self) -> Array:
-        """Return the correlation of two averages of so many frames, from odd and even blocks."""
-        even = (np.arange(len(self.frames)) % 2 == 0).astype(np.float64)
-        halves = [self.mean(self.averages, mask) for mask in (even, 1 - even)]
-        half = _correlation(*(values.reshape(len(values), -1) for values in halves))
-        return np.asarray(2 * half / (1 + half))
+    def reliability(self, weights: Array) -> Array:
+        """Return the correlation that two averages over such blocks would have."""
+        share = weights * self.frames / (weights @ self.frames)
+        values = self.averages.reshape(*self.averages.shape[:2], -1)
+        values = values - values.mean(axis=2, keepdims=True)
+        power = (np.einsum("cbv,b->cv", values, share) ** 2).sum(axis=1)
+        own = np.einsum("cbv,cbv,b->c", values, values, share**2)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray((power - own) / (1 - share @ share) / power)
+
+    def near(self, window: int | None) -> _Pairs:
+        """Return the values of a square around the peak of each mean field."""
+        if window is None:
+            return self
+        mean = np.abs(self.mean(self.fields, np.ones(len(self.frames)))).max(axis=1)
+        sides = mean.shape[1:]
+        parts: list[list[Array]] = []
+        for k, peak in enumerate(np.nan_to_num(mean).reshape(len(mean), -1).argmax(axis=1)):
+            place = zip(np.unravel_index(peak, sides), sides, strict=True)
+            first = [int(np.clip(int(at) - window // 2, 0, max(n - window, 0))) for at, n in place]
+            cut: Any = (k, ..., *(slice(one, one + window) for one in first))
+            parts.append([values[cut] for values in (self.fields, self.averages)])
+        fields, averages = (np.stack(values) for values in zip(*parts, strict=True))
+        return _Pairs(fields, averages, self.frames, self.like)
 
     def chi2(self) -> Array:
         """Return the mean squared t value of the difference over blocks, as it should be 1."""
@@ -197,10 +234,15 @@ def _averages(
     history: int,
     latency: int,
 ) -> Array:
-    """Return response-triggered averages (cell, block, lag, y, x), Hz per unit contrast."""
+    """Return response-triggered averages (cell, block, lag, y, x), Hz per unit contrast.
+
+    A cell that was not observed in all frames has its averages over those in which it was.
+    """
     contrast = movie["contrast"].values
     shown, weights = torch.from_numpy(contrast), torch.from_numpy(responses.centred)
+    seen = responses.known[used].mean(axis=0)
     scale = movie.attrs["frame_rate"] / contrast.var(dtype=np.float64)
+    scale = np.expand_dims(scale / np.where(seen > 0, seen, np.nan), (1, 2, 3))
     found = []
     for block in range(label[-1] + 1):
         inside = used[label == block]
@@ -212,28 +254,30 @@ def _averages(
     return np.stack(found, axis=1)
 
 
-def _dataset(pairs: _Pairs, level: float, exact: bool) -> xr.Dataset:
+def _dataset(pairs: _Pairs, scored: _Pairs, level: float, exact: bool) -> xr.Dataset:
     """Put scores and intervals into one dataset."""
     count = len(pairs.frames)
     whole = np.ones(count)
-    scores, reliability = pairs.scores(whole), pairs.reliability()
-    left_out = [pairs.scores(row) for row in whole - np.eye(count)]
+    scores = scored.scores(whole)
+    left_out = [scored.scores(row) for row in whole - np.eye(count)]
     quantile = student.isf((1 - level) / 2, count - 1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        root = np.sqrt(np.where(reliability > 0, reliability, np.nan))
     table: dict[str, Any] = {}
-    for name in _SCORES:
+    for name, value in scores.items():
         others = np.stack([score[name] for score in left_out])
         half = quantile * np.sqrt((count - 1) * others.var(axis=0))
-        limit = np.inf if name == "slope" else 1.0
-        ends = np.clip([scores[name] - half, scores[name] + half], -limit, limit)
-        for end, values in (("", scores[name]), ("_low", ends[0]), ("_high", ends[1])):
+        limit = np.inf if name in ("slope", "corrected") else 1.0
+        ends = np.clip([value - half, value + half], -limit, limit)
+        for end, values in (("", value), ("_low", ends[0]), ("_high", ends[1])):
             table[f"{name}{end}"] = ("cell", values, {"units": "1"})
-            if name == "correlation":
-                table[f"corrected{end}"] = ("cell", values / root, {"units": "1"})
-    table["reliability"] = ("cell", reliability, {"units": "1"})
-    nothing = np.full(len(reliability), np.nan)
-    table["chi2"] = ("cell", pairs.chi2() if exact else nothing, {"units": "1"})
+    sure = table["reliability_low"][1] > 0
+    for end in ("", "_low", "_high"):
+        table[f"corrected{end}"] = (
+            "cell",
+            np.where(sure, table[f"corrected{end}"][1], np.nan),
+            {"units": "1"},
+        )
+    nothing = np.full(len(sure), np.nan)
+    table["chi2"] = ("cell", scored.chi2() if exact else nothing, {"units": "1"})
     like = pairs.like
     for name, values in (("field", pairs.fields), ("average", pairs.averages)):
         mean = pairs.mean(values, whole).astype(np.float32)
@@ -263,7 +307,7 @@ def _correlation(one: Array, other: Array) -> Array:
 
 
 def draw_field_agreement(
-    agreement: xr.Dataset, ax: Axes, *, names: Sequence[str] = _SCORES[:3]
+    agreement: xr.Dataset, ax: Axes, *, names: Sequence[str] = _CORRELATIONS
 ) -> Axes:
     """Draw how well the mean fields of a model agree with the averages, cell by cell.
 

@@ -114,6 +114,7 @@ def fields_table(
     if not {"sta", "z", "spikes", "effective_spikes"} <= set(averages):
         raise InputError("fields_table: pass what spike_triggered_average returns")
     noise = sta_errors(averages)
+    averages = averages.assign(sta=_about_mean(averages, noise))
     full_field = averages.sizes["y"] == averages.sizes["x"] == 1
     peaks = sta_peaks(averages)
     parts = _full_field(averages) if full_field else _near_peak(averages, peaks, window)
@@ -159,15 +160,33 @@ def sta_errors(averages: xr.Dataset) -> xr.DataArray:
     -------
     xarray.DataArray (cell,)
         ``sd(s) / sqrt(n)`` for n effective spikes, in the unit of the average; NaN without any.
+
+    Notes
+    -----
+    Read from how far average and z lie apart between the lags of one pixel, so that the mean of a
+    movie, which z leaves out, has no part in it.
     """
     flat = {
-        name: averages[name].values.reshape(averages.sizes["cell"], -1) for name in ("sta", "z")
+        name: averages[name].transpose("cell", "lag", "y", "x").values.astype(np.float64)
+        for name in ("sta", "z")
     }
-    rows, best = np.arange(averages.sizes["cell"]), np.nan_to_num(np.abs(flat["z"])).argmax(axis=1)
+    flat = {name: values.reshape(*values.shape[:2], -1) for name, values in flat.items()}
+    rows = np.arange(averages.sizes["cell"])
+    best = np.nan_to_num(np.ptp(flat["z"], axis=1)).argmax(axis=1)
+    at = {name: values[rows, :, best] for name, values in flat.items()}
+    ends = np.nan_to_num(at["z"]).argmax(axis=1), np.nan_to_num(at["z"]).argmin(axis=1)
+    apart = {name: values[rows, ends[0]] - values[rows, ends[1]] for name, values in at.items()}
     with np.errstate(invalid="ignore", divide="ignore"):
-        alone = flat["sta"][rows, best].astype(np.float64) / flat["z"][rows, best]
+        alone = apart["sta"] / apart["z"]
         shared = np.sqrt(averages["spikes"].values / averages["effective_spikes"].values)
     return xr.DataArray(alone * shared, dims="cell", coords={"cell": averages["cell"]})
+
+
+def _about_mean(averages: xr.Dataset, noise: xr.DataArray) -> xr.DataArray:
+    """Return the averages less the mean of the movie, which z leaves out."""
+    alone = noise * np.sqrt(averages["effective_spikes"] / averages["spikes"])
+    centred = averages["z"].astype(np.float64) * alone
+    return centred.transpose("cell", "lag", "y", "x")
 
 
 def _map_errors(spatial: xr.DataArray, noise: xr.DataArray) -> xr.DataArray:

@@ -159,6 +159,23 @@ def test_the_script_of_the_gallery_runs(tmp_path):
     assert (tmp_path / "fields.md").read_text(encoding="utf-8").count("\n") == 8
 
 
+def test_the_mean_of_the_movie_has_no_part_in_the_table():
+    """Light that is never negative gives the table of the same light about its mean."""
+    rng = np.random.default_rng(3)
+    flicker = rng.normal(0, 0.3, 6000).astype(np.float32)
+    drive = -np.convolve(flicker, _course()[::-1] / np.linalg.norm(_course()))[:6000]
+    counts = rng.poisson(np.exp(2 * drive))[:, None].astype(float)
+    tables = []
+    for mean in (0.0, 0.9):
+        movie = make_stimulus((mean + flicker)[:, None, None], frame_rate=60, name="", pixel_um=1)
+        recording = make_recording(counts, time=movie["time"], frame_rate=60, cells=["off"])
+        tables.append(fields_table(spike_triggered_average(movie, recording, history=LAGS)))
+    assert tables[1]["type"].values.tolist() == ["OFF"]
+    for name in ("z", "temporal_error", "time_to_peak", "zero_crossing", "biphasic_index"):
+        np.testing.assert_allclose(tables[1][name], tables[0][name], rtol=2e-3)
+    np.testing.assert_allclose(tables[1]["temporal"], tables[0]["temporal"], atol=1e-3)
+
+
 @pytest.mark.realdata
 def test_mouse_cells_have_their_known_places_and_sizes(data_dir):
     """Six ganglion cells under checkers: places as the peaks have them, sizes of mouse centres."""
