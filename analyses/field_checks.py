@@ -12,6 +12,7 @@ import torch
 import xarray as xr
 from scipy.stats import t as student
 
+from retinacodec.analyses.field_windows import Square
 from retinacodec.analyses.triggered_responses import TriggeredResponses, triggered_responses
 from retinacodec.circuit import Circuit, predict
 from retinacodec.errors import InputError, Problems
@@ -209,9 +210,8 @@ class _Pairs:
         sides = mean.shape[1:]
         parts: list[list[Array]] = []
         for k, peak in enumerate(np.nan_to_num(mean).reshape(len(mean), -1).argmax(axis=1)):
-            place = zip(np.unravel_index(peak, sides), sides, strict=True)
-            first = [int(np.clip(int(at) - window // 2, 0, max(n - window, 0))) for at, n in place]
-            cut: Any = (k, ..., *(slice(one, one + window) for one in first))
+            square = Square.around(np.unravel_index(peak, sides), window, sides)
+            cut: Any = (k, ..., *square.pixels)
             parts.append([values[cut] for values in (self.fields, self.averages)])
         fields, averages = (np.stack(values) for values in zip(*parts, strict=True))
         return _Pairs(fields, averages, self.frames, self.like)

@@ -13,6 +13,7 @@ import torch
 import xarray as xr
 
 from retinacodec.analyses.field_frames import loading_at, loading_on
+from retinacodec.analyses.field_windows import Square
 from retinacodec.circuit import Circuit, predict
 from retinacodec.errors import InputError, Problems
 from retinacodec.gradients import latent_fields
@@ -136,7 +137,9 @@ def field_scene(
     if modes is not None:
         table["loading"] = _strongest(loading_at(loading_on(check_modes(modes), movie), frames))
     energy = (forms["spatial"].fillna(0) ** 2).mean("time").values
-    return FieldScene(table, str(names[number]), _box(energy, window))
+    middle = np.unravel_index(int(energy.argmax()), energy.shape)
+    near = Square.around(middle, window, energy.shape)
+    return FieldScene(table, str(names[number]), near.pixels)
 
 
 def field_film(
@@ -347,14 +350,3 @@ def _strongest(loading: xr.DataArray) -> xr.DataArray:
     kept = size.isel(mode=np.sort(order))
     top = kept.max("time")
     return (kept / top.where(top > 0)).fillna(0).assign_attrs(units="1")
-
-
-def _box(energy: Array, window: int) -> tuple[slice, slice]:
-    """Return rows and columns of a window around where the field has most energy."""
-    middle = np.unravel_index(int(energy.argmax()), energy.shape)
-    spans = []
-    for centre, size in zip(middle, energy.shape, strict=True):
-        width = min(window, size)
-        first = int(np.clip(int(centre) - width // 2, 0, size - width))
-        spans.append(slice(first, first + width))
-    return spans[0], spans[1]

@@ -35,6 +35,31 @@ class Square:
             slice(self.left, self.left + self.width),
         )
 
+    @classmethod
+    def around(cls, middle: npt.ArrayLike, window: int | None, whole: tuple[int, ...]) -> Square:
+        """Return the pixels around one of them, moved where the frame ends.
+
+        Parameters
+        ----------
+        middle : array_like of int (2,)
+            Row and column.
+        window : int or None
+            Pixels on each side, as far as the frame has them; the whole frame if None.
+        whole : tuple of int
+            Rows and columns of the frame.
+
+        Returns
+        -------
+        Square
+            Inside the frame.
+        """
+        size = [side if window is None else min(window, side) for side in whole]
+        top, left = (
+            int(np.clip(int(place) - length // 2, 0, side - length))
+            for place, length, side in zip(np.asarray(middle), size, whole, strict=True)
+        )
+        return cls(top, left, *size)
+
 
 def window_squares(
     contrast: Array,
@@ -73,7 +98,6 @@ def window_squares(
     whole, cells = contrast.shape[1:], given.weights.shape[1]
     if window is not None and window < 1:
         raise InputError(f"window: expected at least 1 pixel or None, got {window}")
-    size = whole if window is None else (min(window, whole[0]), min(window, whole[1]))
     if centres is None:
         middles = _peaks(contrast, given, history, latency)
     else:
@@ -83,10 +107,7 @@ def window_squares(
         )
         if not inside:
             raise InputError(f"centres: expected {cells} rows and columns inside {whole}")
-    return [
-        Square(*(_first(middle[axis], size[axis], whole[axis]) for axis in (0, 1)), *size)
-        for middle in middles
-    ]
+    return [Square.around(middle, window, whole) for middle in middles]
 
 
 def same_windows(squares: list[Square], observed: npt.NDArray[np.bool_]) -> list[list[int]]:
@@ -120,8 +141,3 @@ def _peaks(contrast: Array, given: TriggeredResponses, history: int, latency: in
         strength = np.where(spread > 0, np.abs(shared.numpy()).max(axis=1) / spread, 0.0)
     best = strength.reshape(len(strength), -1).argmax(axis=1)
     return np.column_stack(np.unravel_index(best, contrast.shape[1:]))
-
-
-def _first(middle: int, size: int, whole: int) -> int:
-    """Return the first pixel of a range around the middle that stays inside the frame."""
-    return int(np.clip(int(middle) - size // 2, 0, whole - size))

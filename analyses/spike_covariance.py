@@ -10,6 +10,7 @@ import numpy.typing as npt
 import scipy.linalg
 import xarray as xr
 
+from retinacodec.analyses.field_windows import Square
 from retinacodec.analyses.receptive_fields import (
     pixel_moments,
     spike_triggered_average,
@@ -123,7 +124,7 @@ def spike_triggered_covariance(
     )
     problems.raise_as("spike_triggered_covariance")
     driven = np.abs(peaks["z"].values) > peaks.attrs["chance"]
-    plan = _Plan(contrast, mean, found, shape, latency, components, correlated, null)
+    plan = _Plan(contrast, mean, found, shape, window, latency, components, correlated, null)
     parts = [
         plan.cell(cell, averages["sta"].values[cell], bool(driven[cell]), middles[cell])
         for cell in range(cells)
@@ -198,6 +199,7 @@ class _Plan:
     mean: Array
     responses: TriggeredResponses
     shape: tuple[int, int, int]
+    window: int
     latency: int
     components: int
     correlated: bool
@@ -205,17 +207,13 @@ class _Plan:
 
     def cell(self, cell: int, average: Array, driven: bool, middle: Array) -> dict[str, Any]:
         """Return spectrum, features and place of one cell."""
-        history, height, width = self.shape
-        top, left = (
-            int(np.clip(place - size // 2, 0, whole - size))
-            for place, size, whole in zip(
-                middle, (height, width), self.contrast.shape[1:], strict=True
-            )
-        )
-        near = (slice(None), slice(top, top + height), slice(left, left + width))
+        history = self.shape[0]
+        square = Square.around(middle, self.window, self.contrast.shape[1:])
+        near = (slice(None), *square.pixels)
         weights = self.responses.weights[:, cell].astype(np.float64)
         known = self.responses.known[:, cell]
-        result = {"sta": average[near], "spikes": weights.sum(), "top": top, "left": left}
+        result = {"sta": average[near], "spikes": weights.sum(), "top": square.top}
+        result["left"] = square.left
         if weights.sum() == 0 or (self.responses.counted and weights.sum() < 2):
             return {**result, **self._nothing()}
         patch = np.ascontiguousarray(self.contrast[near] - self.mean[near[1:]])

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import xarray as xr
 from scipy.optimize import nnls
 
+from retinacodec.analyses.field_windows import Square
 from retinacodec.analyses.receptive_fields import spike_triggered_average, sta_peaks
 from retinacodec.analyses.subunit_modules import (
     ModuleRule,
@@ -215,11 +216,9 @@ def _square(averages: xr.Dataset, movie: xr.Dataset, window: int) -> xr.Dataset:
     peak = sta_peaks(averages).isel(cell=0)
     if peak["row"] < 0:
         raise InputError("subunits: the cell has no spikes, or the movie does not change")
-    cut = {}
-    for axis, name in (("y", "row"), ("x", "column")):
-        whole = movie.sizes[axis]
-        first = int(np.clip(int(peak[name]) - window // 2, 0, max(whole - window, 0)))
-        cut[axis] = slice(first, first + window)
+    whole = movie.sizes["y"], movie.sizes["x"]
+    near = Square.around((int(peak["row"]), int(peak["column"])), window, whole)
+    cut = dict(zip("yx", near.pixels, strict=True))
     return xr.Dataset({"sta": averages["sta"].isel(cut), "contrast": movie["contrast"].isel(cut)})
 
 
