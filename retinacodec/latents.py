@@ -214,8 +214,12 @@ class LatentFields:
             Fields in the unit of the latents' rate per unit contrast.
         """
         like = self._like(latent)
-        values = torch.cat([self.filters.project(part) for part in self._tensors(latent)])
-        return like.copy(data=values.numpy().reshape(like.shape))
+        values = np.empty(like.shape, dtype=like.dtype)
+        rows, done = torch.from_numpy(values).view(-1, *like.shape[-3:]), 0
+        for part in self._tensors(latent):
+            rows[done : done + len(part)] = self.filters.project(part)
+            done += len(part)
+        return like.copy(data=values)
 
     def separable(self, latent: xr.DataArray | None = None) -> xr.Dataset:
         """Return the separable form of every field, without keeping the fields.

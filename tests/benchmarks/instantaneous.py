@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from scenes import HISTORY, SIDE, jittered_movie, structured_retina
 
 from retinacodec.circuit import Circuit
 from retinacodec.gradients import instantaneous_fields, packed_fields
+from retinacodec.latents import LatentFields
 from retinacodec.packed import PackedFields
 
 __all__ = ["instantaneous"]
@@ -33,6 +35,12 @@ def one_by_one(circuit: Circuit, movie: xr.Dataset, frames: int, cells: int) -> 
         return fields
 
     return measure(loop)
+
+
+def through(packed: PackedFields, work: Callable[[LatentFields], object]) -> None:
+    """Do something with some frames at a time, and keep nothing."""
+    for block in packed.blocks(20):
+        work(block)
 
 
 def distances(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -65,9 +73,9 @@ def instantaneous(quick: bool) -> None:
     some = packed.select(time=np.arange(0, frames, frames // 60))
     count = some.rate.size
     steps = {
-        "latents": measure(lambda: list(some.blocks(20))),
-        "fields": measure(lambda: [block.project() for block in some.blocks(20)]),
-        "separable": measure(lambda: [block.separable() for block in some.blocks(20)]),
+        "latents": measure(lambda: through(some, lambda block: block)),
+        "fields": measure(lambda: through(some, LatentFields.project)),
+        "separable": measure(lambda: through(some, LatentFields.separable)),
     }
     wide = Circuit(copy.deepcopy(circuit.model).double(), ["conv1"])
     truth = instantaneous_fields(wide, movie, frames=np.arange(39, 42), progress=False).values
