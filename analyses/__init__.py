@@ -36,7 +36,6 @@ from retinacodec.analyses.field_gallery import (
     draw_field,
     draw_kernel,
     field_gallery,
-    kernel_gallery,
 )
 from retinacodec.analyses.field_pairs import compare_fields
 from retinacodec.analyses.field_persistence import draw_persistence, field_persistence
@@ -73,6 +72,7 @@ from retinacodec.analyses.interneurons import (
     match_interneurons,
 )
 from retinacodec.analyses.kernel_summary import kernel_summary
+from retinacodec.analyses.kernels_figure import kernel_gallery
 from retinacodec.analyses.mode_choice import choose_modes, draw_mode_choice
 from retinacodec.analyses.mode_contrast import contrast_modes, draw_contrast
 from retinacodec.analyses.mode_correlations import draw_mode_correlations, mode_event_correlation

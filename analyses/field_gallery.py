@@ -8,15 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from retinacodec.analyses.kernels_figure import kernel_gallery
 from retinacodec.analyses.receptive_fields import sta_peaks
 from retinacodec.errors import InputError
 from retinacodec.plotting import (
     COLOURS,
-    colour_bar,
     field_map,
     figure,
     panel_letter,
-    raster_map,
     shade,
     style,
     trace,
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw_field", "draw_kernel", "field_gallery", "kernel_gallery"]
+__all__ = ["draw_field", "draw_kernel", "field_gallery"]
 
 Array = npt.NDArray[Any]
 
@@ -52,9 +51,10 @@ def field_gallery(
         What `fields_table` makes of them.
     model : xarray.DataArray (cell, y, x) or (cell, lag, y, x), optional
         Mean fields of a model for the same cells and pixels, shown beside the measured ones; with
-        lags, the frame at the lag of the measured peak is.
+        lags, the frame at the lag of the measured peak is, and their time course (dashed).
     agreement : xarray.Dataset, optional
-        ``correlation``, ``low`` and ``high`` (cell) of the model's fields with the measured ones.
+        What `compare_with_average` returns for the model, or ``correlation``,
+        ``correlation_low`` and ``correlation_high`` (cell); shown with ``corrected`` if it has it.
     window : int, default 14
         Pixels on each side of the square around the field.
     cells : int, default 24
@@ -93,6 +93,8 @@ def field_gallery(
             if model is not None:
                 _draw_model(averages, table, model, agreement, places[1], k, window)
             draw_kernel(table, places[-1], cell=k)
+            if model is not None and "lag" in model.dims:
+                _draw_course(averages, table, model, places[-1], k)
             panel_letter(places[0], "abcdefghijklmnopqrstuvwxyz"[k], dx=-6, dy=12)
     return drawing
 
@@ -146,7 +148,9 @@ def draw_field(
     ax.set_title(f"{row['cell'].item()}\n{kind}{_stars(float(row['p_value']))}")
     words = "no peak"
     if np.isfinite(peak["lag"]):
-        words = f"{float(row['z']):.1f} s.e. at {1000 * float(peak['lag']):.0f} ms"
+        words = f"{float(row['z']):.1f} s.e. at {1000 * float(peak['lag']):.0f} ms".replace(
+            "-", "−"
+        )
     size = "no fit"
     if np.isfinite(row["size"]) and row["type"].item():
         size = f"size {float(row['size']):.0f} ± {float(row['size_error']):.0f} µm"
@@ -201,11 +205,41 @@ def _draw_model(
     frame = frame.assign_coords(y=averages["y"].values, x=averages["x"].values)
     field_map(ax, _around(frame, row, peak, window), bar_um=0)
     _ellipse(ax, row)
-    title = "model"
+    ax.set_title("model")
     if agreement is not None:
-        r, low, high = (float(agreement[n][cell]) for n in ("correlation", "low", "high"))
-        title = f"model: r = {r:.2f}\n[{low:.2f}, {high:.2f}]"
-    ax.set_title(title)
+        ax.set_title(f"model: r = {_in_words(agreement, 'correlation', cell)}")
+        if "corrected" in agreement:
+            words = f"corrected {_in_words(agreement, 'corrected', cell)}"
+            known = np.isfinite(agreement["corrected"][cell])
+            ax.set_xlabel(words if known else "average not reliable", fontsize=6)
+
+
+def _in_words(agreement: xr.Dataset, name: str, cell: int) -> str:
+    """Return a score of a cell and its interval in the next line."""
+    value, low, high = (float(agreement[f"{name}{end}"][cell]) for end in ("", "_low", "_high"))
+    if not np.isfinite(value):
+        return "–"
+    return f"{value:.2f}\n[{low:.2f}, {high:.2f}]"
+
+
+def _draw_course(
+    averages: xr.Dataset, table: xr.Dataset, model: xr.DataArray, ax: Axes, cell: int
+) -> None:
+    """Draw the time course of the model's field where it is at the measured peak's lag."""
+    peak = sta_peaks(averages.isel(cell=[cell])).isel(cell=0)
+    field = model.isel(cell=cell).transpose("lag", "y", "x")
+    if not np.isfinite(peak["lag"]) or not np.abs(field).max() > 0:
+        return
+    frame = field.sel(lag=float(peak["lag"]), method="nearest").values
+    sign = np.sign(frame.flat[np.abs(frame).argmax()])
+    course = sign * (field * frame).sum(("y", "x"))
+    shared = table["temporal"].isel(cell=cell).sel(lag=course["lag"], method="nearest")
+    course *= float(np.linalg.norm(shared) / np.linalg.norm(course))
+    trace(ax, 1000 * course["lag"].values, course, colour=COLOURS.ink)
+    ax.lines[-1].set(linestyle="dashed", label="model")
+    ax.set_xlim(*(1000 * table["lag"].values[[0, -1]]))
+    if cell == 0:
+        ax.legend(loc="lower left" if sign < 0 else "upper left")
 
 
 def draw_kernel(table: xr.Dataset, ax: Axes, *, cell: int = 0) -> Axes:
@@ -241,7 +275,7 @@ def draw_kernel(table: xr.Dataset, ax: Axes, *, cell: int = 0) -> Axes:
         at = -float(row["time_to_peak"])
         low, high = (-float(row[f"time_to_peak_{end}"]) for end in ("high", "low"))
         shade(ax, [(low, high)], colour=colour, alpha=0.12)
-        words.append(f"peak at {at:.0f} ms")
+        words.append(f"peak at {at:.0f} ms".replace("-", "−"))
     if np.isfinite(row["biphasic_index"]):
         words.append(f"biphasic index {float(row['biphasic_index']):.2f}")
     ax.set_title("\n".join(words), fontsize=6)
@@ -249,99 +283,3 @@ def draw_kernel(table: xr.Dataset, ax: Axes, *, cell: int = 0) -> Axes:
     ax.set_ylabel("filter (norm 1)", labelpad=0)
     ax.set_yticks([0])
     return ax
-
-
-def kernel_gallery(table: xr.Dataset) -> Figure:
-    """Print the time courses of all cells of a full-field recording, and what they are like.
-
-    Parameters
-    ----------
-    table : xarray.Dataset
-        What `fields_table` makes of the averages of a full-field stimulus.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Time courses in standard errors, sorted by polarity and time to peak; mean time courses of
-        ON and OFF cells; peaks against chance; times to peak; biphasic index against them.
-
-    Raises
-    ------
-    InputError
-        If no cell has a time course.
-    """
-    known = np.isfinite(table["z"].values)
-    if not known.any():
-        raise InputError("kernel_gallery: no cell has a time course")
-    rows = table.isel(cell=np.flatnonzero(known))
-    with style():
-        drawing = figure(height_mm=95)
-        layout: Any = [["a", "b", "c"], ["a", "d", "e"]]
-        axes = drawing.subplot_mosaic(layout, width_ratios=[1.4, 1, 1])
-        _draw_sorted(axes["a"], rows)
-        _draw_means(axes["b"], rows)
-        _draw_chance(axes["c"], rows)
-        _draw_peaks(axes["d"], rows)
-        _draw_biphasic(axes["e"], rows)
-        for letter, ax in axes.items():
-            panel_letter(ax, letter, dx=-22, dy=3)
-    return drawing
-
-
-def _draw_sorted(ax: Axes, rows: xr.Dataset) -> None:
-    """Draw all time courses in standard errors, OFF cells first, early peaks on top."""
-    order = np.lexsort([np.nan_to_num(rows["time_to_peak"], nan=1e9), rows["polarity"]])
-    z = (rows["temporal"] / rows["temporal_error"]).transpose("cell", "lag").values[order]
-    limit = float(np.quantile(np.abs(z), 0.98))
-    raster_map(ax, z, time=1000 * rows["lag"].values, limit=limit)
-    off = int((rows["polarity"] < 0).sum())
-    if 0 < off < len(z):
-        ax.axhline(off - 0.5, color=COLOURS.ink, linewidth=0.5)
-    ax.set(xlabel="time before spike (ms)", ylabel="cell, by polarity and time to peak")
-    colour_bar(ax, "average (standard errors)", extend="both")
-
-
-def _draw_means(ax: Axes, rows: xr.Dataset) -> None:
-    """Draw the mean time course of each polarity, and the spread over cells."""
-    time = 1000 * rows["lag"].values
-    ax.axhline(0, color=COLOURS.quiet, linewidth=0.5)
-    for name, colour in (("OFF", COLOURS.off), ("ON", COLOURS.on)):
-        some = rows["temporal"].values[rows["type"].values == name]
-        if len(some):
-            low, high = np.quantile(some, [0.1, 0.9], axis=0)
-            ax.fill_between(time, low, high, color=colour, alpha=0.2, linewidth=0)
-            trace(ax, time, some.mean(axis=0), colour=colour, label=f"{name} ({len(some)})")
-    ax.set(xlabel="time before spike (ms)", ylabel="time course (norm 1)")
-    ax.legend(loc="lower left")
-
-
-def _draw_chance(ax: Axes, rows: xr.Dataset) -> None:
-    """Draw how far peaks stand out of what chance gives."""
-    from scipy.stats import norm
-
-    z = np.abs(rows["z"].values)
-    chance = float(norm.isf(0.025 / rows.sizes["lag"]))
-    ax.hist(z, bins=30, color=COLOURS.series[5])
-    ax.axvline(chance, color=COLOURS.highlight, linestyle="dashed")
-    ax.set(xlabel="peak (standard errors)", ylabel="cells")
-    found = int((rows["p_value"] <= 0.05).sum())
-    ax.set_title(f"{found} of {z.size} above chance ({chance:.1f} s.e.)")
-
-
-def _draw_peaks(ax: Axes, rows: xr.Dataset) -> None:
-    """Draw the distribution of times to peak."""
-    values = rows["time_to_peak"].values[rows["p_value"].values <= 0.05]
-    values = values[np.isfinite(values)]
-    ax.hist(values, bins=30, color=COLOURS.series[5])
-    ax.set(xlabel="time to peak (ms)", ylabel="cells")
-    if values.size:
-        ax.axvline(float(np.median(values)), color=COLOURS.ink, linestyle="dashed")
-        ax.set_title(f"median {np.median(values):.0f} ms")
-
-
-def _draw_biphasic(ax: Axes, rows: xr.Dataset) -> None:
-    """Draw the biphasic index against the time to peak."""
-    for name, colour in (("OFF", COLOURS.off), ("ON", COLOURS.on)):
-        some = rows.isel(cell=np.flatnonzero(rows["type"].values == name))
-        ax.plot(some["time_to_peak"], some["biphasic_index"], ".", color=colour, markersize=3)
-    ax.set(xlabel="time to peak (ms)", ylabel="biphasic index")

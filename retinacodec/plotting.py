@@ -314,7 +314,12 @@ def shade(
 
 
 def colour_bar(
-    ax: Axes, label: str, *, beside: Sequence[Axes] | None = None, extend: str = "neither"
+    ax: Axes,
+    label: str,
+    *,
+    beside: Sequence[Axes] | None = None,
+    extend: str = "neither",
+    aspect: float = 18,
 ) -> Any:
     """Add the colour bar of the last image of an axis, with a label that states the unit.
 
@@ -328,6 +333,8 @@ def colour_bar(
         The axes beside which it stands; the axis itself if left out.
     extend : {"neither", "both", "min", "max"}, default "neither"
         Ends beyond which values share the strongest colour.
+    aspect : float, default 18
+        Length over width; more for a tall panel.
 
     Returns
     -------
@@ -339,7 +346,7 @@ def colour_bar(
         ax=ax if beside is None else list(beside),
         label=label,
         shrink=0.9,
-        aspect=18,
+        aspect=aspect,
         pad=0.02,
         extend=extend,
     )

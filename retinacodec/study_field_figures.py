@@ -24,8 +24,7 @@ def _averages(study: Study) -> tuple[Figure, Numbers]:
     model: dict[str, Any] = {}
     if study.has("agreement_CNN"):
         found = study.result("agreement_CNN")
-        ends = {"correlation_low": "low", "correlation_high": "high"}
-        model = {"model": found["field"], "agreement": found.rename(ends)}
+        model = {"model": found["field"], "agreement": found}
     drawing = analyses.field_gallery(averages, table, **model)
     plain = [name for name in table.data_vars if table[name].dims == ("cell",)]
     return drawing, {"table": table[plain]}

@@ -10,6 +10,7 @@ import xarray as xr
 
 from retinacodec.analyses.field_gallery import draw_field, draw_kernel, field_gallery
 from retinacodec.analyses.fields_table import fields_table, fields_table_markdown, sta_errors
+from retinacodec.analyses.kernels_figure import kernel_gallery
 from retinacodec.analyses.receptive_fields import spike_triggered_average
 from retinacodec.errors import InputError
 from retinacodec.schema import make_recording, make_stimulus
@@ -112,18 +113,31 @@ def test_gallery_shows_maps_ellipses_and_time_courses(averages, table):
 
 def test_a_models_fields_stand_beside_the_measured_ones(averages, table):
     agreement = xr.Dataset(
-        {name: ("cell", [value] * 3) for name, value in _INTERVAL.items()},
+        {name: ("cell", values) for name, values in _INTERVAL.items()},
     )
     drawing = field_gallery(averages, table, model=averages["sta"], agreement=agreement)
     titles = [ax.get_title() for ax in drawing.axes]
     assert sum("r = 0.82\n[0.75, 0.88]" in title for title in titles) == 3
+    below = [ax.get_xlabel() for ax in drawing.axes]
+    assert sum("corrected 0.90\n[0.80, 1.00]" in words for words in below) == 2
+    assert sum("not reliable" in words for words in below) == 1
+    off = drawing.axes[5].lines
+    dashed = [line for line in off if line.get_label() == "model"]
+    assert len(dashed) == 1 and dashed[0].get_ydata().min() < -0.3
     with pytest.raises(InputError, match="expected fields of sizes"):
         field_gallery(averages, table, model=averages["sta"].isel(x=slice(4)))
     with pytest.raises(InputError, match="other cells"):
         field_gallery(averages.isel(cell=[0]), table)
 
 
-_INTERVAL = {"correlation": 0.82, "low": 0.75, "high": 0.88}
+_INTERVAL = {
+    "correlation": [0.82, 0.82, 0.82],
+    "correlation_low": [0.75, 0.75, 0.75],
+    "correlation_high": [0.88, 0.88, 0.88],
+    "corrected": [0.9, 0.9, np.nan],
+    "corrected_low": [0.8, 0.8, np.nan],
+    "corrected_high": [1.0, 1.0, np.nan],
+}
 
 
 def test_a_full_field_recording_has_its_own_figure(averages):
@@ -131,9 +145,25 @@ def test_a_full_field_recording_has_its_own_figure(averages):
     table = fields_table(flicker, draws=10)
     assert np.isnan(table["size"]).all() and (table["separability"] == 1).all()
     drawing = field_gallery(flicker, table)
-    assert "above chance" in "".join(ax.get_title() for ax in drawing.axes)
+    assert "cells with p" in "".join(ax.get_title() for ax in drawing.axes)
     picture = np.asarray(drawing.axes[0].images[0].get_array())
     assert picture.shape == (3, LAGS)
+
+
+def test_models_of_a_full_field_recording_are_held_against_it(averages):
+    table = fields_table(averages.isel(y=[6], x=[7]), draws=10)
+    scores = {"correlation": [[0.5, 0.6, 0.7], [0.8, 0.9, 0.7]], "reliability": [[0.9] * 3] * 2}
+    agreement = xr.Dataset(
+        {name: (("model", "cell"), values) for name, values in scores.items()},
+        coords={"model": ["LN", "CNN"], "cell": table["cell"]},
+    )
+    axes = kernel_gallery(table, agreement=agreement).axes
+    words = [text.get_text() for ax in axes if ax.get_legend() for text in ax.get_legend().texts]
+    assert "LN: median 0.60" in words and "CNN: median 0.80" in words
+    points = next(ax for ax in axes if "reliability" in ax.get_xlabel()).lines[1:]
+    np.testing.assert_allclose([line.get_ydata() for line in points], scores["correlation"])
+    with pytest.raises(InputError, match="other cells"):
+        kernel_gallery(table, agreement=agreement.isel(cell=[0]))
 
 
 def test_a_cell_without_spikes_is_drawn_and_flagged(averages):
