@@ -20,7 +20,7 @@ from retinacodec.gradients import packed_fields
 from retinacodec.latents import membership
 from retinacodec.plotting import COLOURS
 from retinacodec.separable import separate
-from retinacodec.triggered_sums import triggered_sum
+from retinacodec.triggered_sums import stretch_sum
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -246,11 +246,8 @@ def _averages(
     found = []
     for block in range(label[-1] + 1):
         inside = used[label == block]
-        start, stop = inside[0], inside[-1] + 1
-        reach = start - latency - history + 1
-        own = torch.cat([weights.new_zeros(start - reach, weights.shape[1]), weights[start:stop]])
-        total = triggered_sum(shown[reach:stop], own, history, latency).numpy()
-        found.append(total.astype(np.float64) * scale / inside.size)
+        total = stretch_sum(shown, weights, inside[0], inside[-1] + 1, history, latency)
+        found.append(total.double().numpy() * scale / inside.size)
     return np.stack(found, axis=1)
 
 

@@ -21,7 +21,7 @@ from retinacodec.penalised_fields import (
     solve_field,
     weights_to_field,
 )
-from retinacodec.triggered_sums import triggered_sum
+from retinacodec.triggered_sums import stretch_sum
 
 __all__ = ["CellEstimate", "EstimationPlan", "estimate_cells"]
 
@@ -205,20 +205,17 @@ def _errors(
     """Return standard errors (entry,) from the residuals of blocks of time, and their number."""
     left = shared.rates[:, cell] - _prediction(plan, shared, shared.whole, cell, field)
     left = np.where(shared.observed, left, 0.0)
-    length = len(left)
+    length, weights = len(left), torch.from_numpy(left.astype(np.float32))[:, None]
     count = int(np.clip(length // max(plan.rate, 4 * plan.history), 2, _MOST_BLOCKS))
     mean = shared.whole.total / shared.whole.frames
+    pixels, window = torch.from_numpy(shared.pixels), (plan.history, plan.latency)
     sums = []
     for rows in np.array_split(np.arange(length), count):
-        first = max(0, rows[0] - plan.history - plan.latency + 1)
-        weights = left[first : rows[-1] + 1].copy()
-        weights[: rows[0] - first] = 0.0
-        part = torch.from_numpy(shared.pixels[first : rows[-1] + 1])
-        if not weights.any():
+        start, stop = int(rows[0]), int(rows[-1]) + 1
+        if not left[start:stop].any():
             continue
-        seen = torch.from_numpy(weights.astype(np.float32))[:, None]
-        total = triggered_sum(part, seen, plan.history, plan.latency).double().numpy().ravel()
-        sums.append(total - mean * weights.sum())
+        total = stretch_sum(pixels, weights, start, stop, *window).double().numpy().ravel()
+        sums.append(total - mean * left[start:stop].sum())
     number = max(len(sums), 2)
     scores = solution.response.T @ in_basis(np.column_stack(sums), bases)
     frames = shared.whole.frames

@@ -25,6 +25,7 @@ __all__ = [
     "pixel_moments",
     "spike_triggered_average",
     "sta_peaks",
+    "triggered_average",
 ]
 
 Array = npt.NDArray[Any]
@@ -89,6 +90,34 @@ def spike_triggered_average(
     .. [1] Chichilnisky, Network: Computation in Neural Systems 12, 199 (2001).
     """
     found = triggered_responses(movie, response, history=history, latency=latency, frames=frames)
+    return triggered_average(movie, found, history, latency, chunk=chunk, sparse=sparse)
+
+
+def triggered_average(
+    movie: xr.Dataset,
+    found: TriggeredResponses,
+    history: int,
+    latency: int,
+    *,
+    chunk: int = 4096,
+    sparse: bool | None = None,
+) -> xr.Dataset:
+    """Average the stimulus before responses that are already laid on the movie.
+
+    Parameters
+    ----------
+    movie : xarray.Dataset
+        Stimulus with ``contrast`` (time, y, x).
+    found : TriggeredResponses
+        Weights of its windows.
+    history, latency, chunk, sparse
+        As in `spike_triggered_average`.
+
+    Returns
+    -------
+    xarray.Dataset
+        What `spike_triggered_average` returns.
+    """
     contrast = movie["contrast"].values
     shown, weights = torch.from_numpy(contrast), torch.from_numpy(found.weights)
     mean = triggered_sum(shown, weights, history, latency, chunk=chunk, sparse=sparse).numpy()

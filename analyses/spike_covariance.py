@@ -12,9 +12,8 @@ import xarray as xr
 
 from retinacodec.analyses.field_windows import Square
 from retinacodec.analyses.receptive_fields import (
-    pixel_moments,
-    spike_triggered_average,
     sta_peaks,
+    triggered_average,
 )
 from retinacodec.analyses.triggered_responses import TriggeredResponses, triggered_responses
 from retinacodec.analyses.window_covariances import (
@@ -107,15 +106,13 @@ def spike_triggered_covariance(
     ----------
     .. [1] Schwartz, Pillow, Rust, Simoncelli, Journal of Vision 6, 484 (2006).
     """
-    options: dict[str, Any] = {"history": history, "latency": latency, "frames": frames}
-    averages = spike_triggered_average(movie, response, **options)
-    found = triggered_responses(movie, response, **options)
+    found = triggered_responses(movie, response, history=history, latency=latency, frames=frames)
+    averages = triggered_average(movie, found, history, latency)
     shape = history, min(window, movie.sizes["y"]), min(window, movie.sizes["x"])
     problems = _shape_problems(shape, window, components)
     contrast = movie["contrast"].values
-    mean, spread = pixel_moments(contrast)
-    mean = mean.astype(np.float32)
-    peaks = sta_peaks(_centred(averages, mean, found, float(np.sqrt((spread**2).mean()))))
+    mean = contrast.mean(axis=0, dtype=np.float64).astype(np.float32)
+    peaks = sta_peaks(averages.assign(z=averages["z"] * _share_of_spikes(averages, found)))
     middles = np.column_stack([peaks["row"], peaks["column"]]) if centres is None else centres
     middles = np.asarray(middles, dtype=int)
     cells = found.weights.shape[1]
@@ -150,13 +147,10 @@ def _shape_problems(shape: tuple[int, int, int], window: int, components: int) -
     return problems
 
 
-def _centred(
-    averages: xr.Dataset, mean: Array, found: TriggeredResponses, spread: float
-) -> xr.Dataset:
-    """Return averages less the mean of each pixel, in errors of as many different windows."""
-    size = np.sqrt(found.effective) / spread if spread else np.full(found.effective.shape, np.nan)
-    z = (averages["sta"].values - mean) * np.expand_dims(size, (1, 2, 3))
-    return averages.assign(z=(averages["z"].dims, z))
+def _share_of_spikes(averages: xr.Dataset, found: TriggeredResponses) -> xr.DataArray:
+    """Return what z is multiplied by where spikes that share a frame count as one (cell)."""
+    windows = averages["spikes"] if found.counted else averages["effective_spikes"]
+    return (averages["effective_spikes"] / windows) ** 0.5
 
 
 def draw_eigenvalues(covariances: xr.Dataset, ax: Axes, *, cell: int = 0) -> Axes:

@@ -11,11 +11,11 @@ import torch
 import xarray as xr
 from scipy.stats import t as student
 
-from retinacodec.analyses.receptive_fields import spike_triggered_average, sta_peaks
+from retinacodec.analyses.receptive_fields import sta_peaks, triggered_average
 from retinacodec.analyses.triggered_responses import TriggeredResponses, triggered_responses
 from retinacodec.bootstrap import block_labels
 from retinacodec.errors import InputError, Problems
-from retinacodec.triggered_sums import triggered_sum
+from retinacodec.triggered_sums import stretch_sum
 
 __all__ = ["sta_bands", "sta_profiles"]
 
@@ -75,9 +75,8 @@ def sta_bands(
     problems.require(0 < level < 1, f"level: expected between 0 and 1, got {level}")
     problems.require(block_s > 0, f"block_s: expected seconds > 0, got {block_s}")
     problems.raise_as("sta_bands")
-    options: dict[str, Any] = {"history": history, "latency": latency, "frames": frames}
-    averages = spike_triggered_average(movie, response, **options)
-    found = triggered_responses(movie, response, **options)
+    found = triggered_responses(movie, response, history=history, latency=latency, frames=frames)
+    averages = triggered_average(movie, found, history, latency)
     block = max(round(block_s * movie.attrs["frame_rate"]), 1)
     mean = averages["sta"].values
     squares, blocks = _block_squares(movie["contrast"].values, found, mean, latency, block)
@@ -153,9 +152,7 @@ def _block_squares(
         inside = weights[start:stop]
         if not inside.any():
             continue
-        reach = start - latency - history + 1
-        aligned = torch.cat([inside.new_zeros(start - reach, inside.shape[1]), inside])
-        sums = triggered_sum(movie[reach:stop], aligned, history, latency)
+        sums = stretch_sum(movie, weights, start, stop, history, latency)
         sums -= inside.sum(0).view(-1, 1, 1, 1) * average
         total.addcmul_(sums, sums)
         blocks += (inside > 0).any(dim=0).numpy()

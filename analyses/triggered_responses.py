@@ -10,6 +10,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from retinacodec.errors import InputError, Problems
+from retinacodec.lagged_products import whole_windows
 from retinacodec.schema import check_pair, check_recording, check_stimulus
 
 __all__ = ["TriggeredResponses", "triggered_responses"]
@@ -167,5 +168,4 @@ def _used_frames(
     problems.raise_as("responses")
     used = np.zeros(length, dtype=bool)
     used[chosen] = True
-    used[: history - 1 + latency] = False
-    return used
+    return whole_windows(used, history, latency)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from retinacodec.compiled import compiled
 
-__all__ = ["sparse_is_faster", "triggered_sum"]
+__all__ = ["sparse_is_faster", "stretch_sum", "triggered_sum"]
 
 _PRODUCT = 0.026e-9  # seconds for a frame, row of the lagged counts and pixel, one thread
 _LAG = 2e-9  # seconds to write an entry of the lagged counts
@@ -88,6 +88,40 @@ def triggered_sum(
         stop = min(start + chunk, frames)
         add(total, movie, weights, start, stop, history, latency)
     return total.to(kind).view(cells, history, *movie.shape[1:])
+
+
+def stretch_sum(
+    movie: Tensor, counts: Tensor, start: int, stop: int, history: int, latency: int = 0
+) -> Tensor:
+    """Sum the stimulus windows before the spikes of a stretch of time, such as a block.
+
+    Parameters
+    ----------
+    movie : torch.Tensor (time, y, x)
+        Contrast.
+    counts : torch.Tensor (time, cell)
+        Spikes, or any weight, in each frame.
+    start, stop : int
+        First frame of the stretch, and the one after its last.
+    history, latency : int
+        As in `triggered_sum`.
+
+    Returns
+    -------
+    torch.Tensor (cell, history, y, x)
+        What `triggered_sum` would return if all other counts were 0; windows may reach out of
+        the stretch, as far as the movie was shown.
+
+    Examples
+    --------
+    >>> movie, counts = torch.arange(4.0)[:, None, None], torch.ones(4, 1)
+    >>> stretch_sum(movie, counts, 2, 4, history=2).flatten().tolist()
+    [3.0, 5.0]
+    """
+    first = max(start - latency - history + 1, 0)
+    before = counts.new_zeros(start - first, counts.shape[1])
+    weights = torch.cat([before, counts[start:stop]])
+    return triggered_sum(movie[first:stop], weights, history, latency)
 
 
 def sparse_is_faster(weights: Tensor, history: int, pixels: int) -> bool:
