@@ -30,6 +30,8 @@ __all__ = [
 
 Array = npt.NDArray[Any]
 
+_FRAMES = 64  # of a movie that are looked at together: they fit into the cache
+
 
 def spike_triggered_average(
     movie: xr.Dataset,
@@ -121,11 +123,15 @@ def triggered_average(
     contrast = movie["contrast"].values
     shown, weights = torch.from_numpy(contrast), torch.from_numpy(found.weights)
     mean = triggered_sum(shown, weights, history, latency, chunk=chunk, sparse=sparse).numpy()
-    middle, spread = _middle_and_spread(contrast)
+    middle, deviation = pixel_moments(contrast)
+    spread = np.sqrt(np.square(deviation).mean())
     windows = found.total if found.counted else found.effective
     with np.errstate(invalid="ignore", divide="ignore"):
         mean /= found.total.astype(mean.dtype)[:, None, None, None]
-        z = (mean - middle) * (np.sqrt(windows) / spread).astype(mean.dtype)[:, None, None, None]
+        middle = middle.astype(mean.dtype)
+        z = (mean - middle) * (np.sqrt(windows) / spread).astype(mean.dtype)[
+            :, None, None, None
+        ]
     dims = ("cell", "lag", "y", "x")
     words = {"units": "1", "long_name": "mean contrast before a spike"}
     averaged = {"units": "1", "long_name": "spikes averaged"}
@@ -181,32 +187,26 @@ def pixel_moments(contrast: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDA
 
     Parameters
     ----------
-    contrast : ndarray (time, y, x)
-        Movie.
+    contrast : ndarray (time, ...)
+        Movie, or some of its pixels.
 
     Returns
     -------
     (ndarray, ndarray)
-        Mean and deviation (y, x), float64; the deviation of a pixel that never changes is 0.
+        Mean and deviation (...), float64; the deviation of a pixel that never changes is 0.
     """
-    mean = contrast.mean(axis=0, dtype=np.float64)
-    squares = np.zeros_like(mean)
-    for start in range(0, len(contrast), 64):
-        squares += np.square(contrast[start : start + 64] - mean).sum(axis=0)
-    squares[np.ptp(contrast, axis=0) == 0] = 0
+    total = np.zeros(contrast.shape[1:])
+    for start in range(0, len(contrast), _FRAMES):
+        total += contrast[start : start + _FRAMES].sum(axis=0, dtype=np.float64)
+    mean, squares = total / len(contrast), np.zeros_like(total)
+    middle = mean.astype(np.result_type(contrast, np.float32))
+    for start in range(0, len(contrast), _FRAMES):
+        far = contrast[start : start + _FRAMES] - middle
+        squares += np.einsum("t...,t...->...", far, far)
+    still = squares <= len(contrast) * (1e-6 * mean) ** 2
+    still[still] = np.ptp(contrast[:, still], axis=0) == 0
+    squares[still] = 0
     return mean, np.sqrt(squares / len(contrast))
-
-
-def _middle_and_spread(contrast: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], float]:
-    """Return each pixel's mean and the deviation about it, without another movie in memory."""
-    total, squares = np.zeros(contrast.shape[1:]), 0.0
-    for start in range(0, len(contrast), 64):
-        total += contrast[start : start + 64].sum(axis=0)
-    middle = (total / len(contrast)).astype(np.result_type(contrast, np.float32))
-    for start in range(0, len(contrast), 64):
-        part = (contrast[start : start + 64] - middle).ravel()
-        squares += float(part @ part)
-    return middle, float(np.sqrt(squares / contrast.size))
 
 
 def sta_peaks(averages: xr.Dataset, *, significance: float = 0.05) -> xr.Dataset:

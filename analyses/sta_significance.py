@@ -272,7 +272,6 @@ def _window_sums(
 
 def _standardised(pixels: Array) -> Array:
     """Return pixels (time, pixel) less their mean over their deviation; 0 where constant."""
-    values = pixels - pixels.mean(axis=0, dtype=np.float64).astype(np.float32)
-    spread = values.std(axis=0, dtype=np.float64)
+    mean, spread = pixel_moments(pixels)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(spread > 0, values / spread, 0).astype(np.float32)
+        return np.where(spread > 0, (pixels - mean) / spread, 0).astype(np.float32)
