@@ -13,6 +13,7 @@ from scipy.stats import norm
 from retinacodec.analyses.triggered_responses import TriggeredResponses, triggered_responses
 from retinacodec.errors import InputError
 from retinacodec.plotting import COLOURS, field_map, trace
+from retinacodec.schema import lag_axis
 from retinacodec.triggered_sums import triggered_sum
 
 if TYPE_CHECKING:
@@ -129,9 +130,7 @@ def triggered_average(
     with np.errstate(invalid="ignore", divide="ignore"):
         mean /= found.total.astype(mean.dtype)[:, None, None, None]
         middle = middle.astype(mean.dtype)
-        z = (mean - middle) * (np.sqrt(windows) / spread).astype(mean.dtype)[
-            :, None, None, None
-        ]
+        z = (mean - middle) * (np.sqrt(windows) / spread).astype(mean.dtype)[:, None, None, None]
     dims = ("cell", "lag", "y", "x")
     words = {"units": "1", "long_name": "mean contrast before a spike"}
     averaged = {"units": "1", "long_name": "spikes averaged"}
@@ -165,11 +164,10 @@ def field_frame(
     dict
         ``coords`` (cell, lag in s, y and x in um) and ``attrs``, for ``xarray.Dataset``.
     """
-    lag = (np.arange(1 - history, 1) - latency) / movie.attrs["frame_rate"]
     return {
         "coords": {
             "cell": responses.cell,
-            "lag": ("lag", lag, {"units": "s", "long_name": "time before the spike's frame"}),
+            "lag": lag_axis(history, latency, movie.attrs["frame_rate"]),
             "y": movie["y"],
             "x": movie["x"],
         },

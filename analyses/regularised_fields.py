@@ -16,6 +16,7 @@ from retinacodec.errors import InputError
 from retinacodec.field_priors import FieldPrior, Smooth
 from retinacodec.plotting import COLOURS, field_map, trace
 from retinacodec.row_splits import RowSplit, TimeBlocks
+from retinacodec.schema import lag_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -217,12 +218,11 @@ def _dataset(
         values = [cells[k].words.get(word, np.nan) if k in cells else np.nan for k in range(count)]
         data[word] = ("cell", np.array(values), {"units": _UNITS.get(word, "1")})
     data |= _scores(cells, plan, seed)
-    lag = (np.arange(1 - plan.history, 1) - plan.latency) / plan.rate
     return xr.Dataset(
         data,
         coords={
             "cell": names,
-            "lag": ("lag", lag, {"units": "s", "long_name": "time before the response's frame"}),
+            "lag": lag_axis(plan.history, plan.latency, plan.rate),
             "y": movie["y"],
             "x": movie["x"],
         },

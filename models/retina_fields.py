@@ -13,6 +13,7 @@ from scipy.special import expit
 from retinacodec.circuit import Circuit, movie_tensor
 from retinacodec.errors import InputError
 from retinacodec.models.retina_cells import gaussian
+from retinacodec.schema import lag_axis
 
 if TYPE_CHECKING:
     from retinacodec.models.circuit_retina import CircuitRetina
@@ -69,7 +70,6 @@ def pathway_fields(
         raise InputError(f"cells: expected 0 to {retina.cells - 1}, got {chosen.tolist()}")
     wiring = _Wiring(retina)
     fields = np.stack([wiring.fields(windows[frame - first], chosen) for frame in wanted])
-    lag = np.arange(1 - retina.history, 1) / retina.frame_rate
     return xr.DataArray(
         fields,
         dims=("time", "cell", "type", "lag", "y", "x"),
@@ -77,7 +77,7 @@ def pathway_fields(
             "time": movie["time"][wanted],
             "cell": np.asarray(retina.cell_names)[chosen],
             "type": list(retina.interneuron_names),
-            "lag": ("lag", lag, {"units": "s"}),
+            "lag": lag_axis(retina.history, 0, retina.frame_rate),
             "y": movie["y"],
             "x": movie["x"],
         },

@@ -20,6 +20,7 @@ from retinacodec.errors import InputError, Problems
 from retinacodec.first_layer import Filters, close, scaled_filters
 from retinacodec.packed import PackedFields
 from retinacodec.progress import track
+from retinacodec.schema import lag_axis
 
 __all__ = ["Cells", "Sweep", "SweepFields", "batch_starts", "whole_fields"]
 
@@ -110,10 +111,9 @@ class Sweep:
     @property
     def axes(self) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
         """Axes of the fields: lag in s, y and x in um."""
-        history = self.circuit.history or 1
-        behind = np.arange(1 - history, 1) - (self.circuit.latency or 0)
-        lag = xr.IndexVariable("lag", behind / self.movie.attrs["frame_rate"], {"units": "s"})
-        return xr.DataArray(lag, coords={"lag": lag}), self.movie["y"], self.movie["x"]
+        past = self.circuit.history or 1, self.circuit.latency or 0
+        lag = lag_axis(*past, self.movie.attrs["frame_rate"])
+        return lag, self.movie["y"], self.movie["x"]
 
     def coords(self, part: slice) -> dict[str, Any]:
         """Return the times, frames and cells of a part of the frames."""

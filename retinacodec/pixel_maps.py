@@ -20,7 +20,7 @@ from retinacodec.passes import Ends, forward
 from retinacodec.progress import track
 from retinacodec.rules import PathRule, Rule, Secant, refines
 from retinacodec.samples import Images, Samples
-from retinacodec.schema import SIGNS
+from retinacodec.schema import SIGNS, lag_axis
 from retinacodec.tally import Wish, as_numpy
 from retinacodec.targets import Target
 
@@ -264,8 +264,6 @@ class _Maps:
         )
         if samples.moving:
             circuit = self.path.circuit
-            behind = np.arange(1 - (circuit.history or 1), 1) - (circuit.latency or 0)
-            array = array.assign_coords(
-                lag=("lag", behind / samples.attrs["frame_rate"], {"units": "s"})
-            )
+            past = circuit.history or 1, circuit.latency or 0
+            array = array.assign_coords(lag=lag_axis(*past, samples.attrs["frame_rate"]))
         return array

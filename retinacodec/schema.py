@@ -20,6 +20,7 @@ __all__ = [
     "check_pair",
     "check_recording",
     "check_stimulus",
+    "lag_axis",
     "make_recording",
     "make_stimulus",
 ]
@@ -285,6 +286,34 @@ def check_fields(fields: xr.DataArray) -> xr.DataArray:
         problems.require(_rising(lag) and lag[-1] <= 0, "lag must rise and end at or before 0 s")
     problems.raise_as("fields")
     return fields
+
+
+def lag_axis(history: int, latency: int, frame_rate: float) -> xr.DataArray:
+    """Return the times of the frames of a window, as the axis of fields and averages.
+
+    Parameters
+    ----------
+    history : int
+        Frames of a window.
+    latency : int
+        Frames between the newest frame of the window and the response.
+    frame_rate : float
+        Hz.
+
+    Returns
+    -------
+    xarray.DataArray (lag,)
+        s, the oldest frame first; 0 is the frame on screen in the response bin, the past is
+        negative.
+
+    Examples
+    --------
+    >>> lag_axis(3, 1, 10.0).values.tolist()
+    [-0.3, -0.2, -0.1]
+    """
+    lag = (np.arange(1 - history, 1) - latency) / frame_rate
+    words = {"units": "s", "long_name": "time before the response's frame"}
+    return xr.DataArray(lag, dims="lag", coords={"lag": ("lag", lag, words)})["lag"]
 
 
 def _expect(
