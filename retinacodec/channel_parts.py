@@ -16,7 +16,7 @@ from torch import Tensor
 from retinacodec.circuit import Circuit, evaluating
 from retinacodec.errors import InputError
 from retinacodec.field_paths import FieldPaths, Run, cell_positions, path_rule
-from retinacodec.field_sweep import batch_starts
+from retinacodec.field_rows import batch_starts
 from retinacodec.gradients import latent_fields
 from retinacodec.latents import LatentFields
 from retinacodec.path_mean_fields import integrated_fields

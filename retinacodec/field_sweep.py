@@ -17,12 +17,13 @@ from retinacodec.capture import tapped
 from retinacodec.circuit import Circuit, evaluating, movie_tensor, precision
 from retinacodec.devices import resolve_device
 from retinacodec.errors import InputError, Problems
+from retinacodec.field_rows import batch_starts
 from retinacodec.first_layer import Filters, close, scaled_filters
 from retinacodec.packed import PackedFields
 from retinacodec.progress import track
 from retinacodec.schema import lag_axis
 
-__all__ = ["Cells", "Sweep", "SweepFields", "batch_starts", "whole_fields"]
+__all__ = ["Cells", "Sweep", "SweepFields", "whole_fields"]
 
 _log = logging.getLogger(__name__)
 
@@ -216,31 +217,6 @@ class SweepFields:
                 },
                 coords=sweep.coords(part),
             )
-
-
-def batch_starts(frames: int, batch: int) -> range:
-    """Return where batches of frames begin.
-
-    Parameters
-    ----------
-    frames : int
-        How many there are.
-    batch : int
-        Frames computed at a time.
-
-    Returns
-    -------
-    range
-        0, `batch`, ... below `frames`.
-
-    Raises
-    ------
-    InputError
-        If a batch holds no frame.
-    """
-    if batch < 1:
-        raise InputError(f"batch: expected at least 1 frame, got {batch}")
-    return range(0, frames, batch)
 
 
 def whole_fields(movie: xr.Dataset) -> Filters:

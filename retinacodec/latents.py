@@ -13,10 +13,11 @@ import xarray as xr
 from torch import Tensor
 
 from retinacodec.errors import InputError
+from retinacodec.field_rows import mean_weights, positions
 from retinacodec.first_layer import Filters
 from retinacodec.separable import describe, separate
 
-__all__ = ["LatentFields", "membership", "positions"]
+__all__ = ["LatentFields", "membership"]
 
 Array = npt.NDArray[Any]
 
@@ -72,8 +73,13 @@ class LatentFields:
         -------
         LatentFields
             The selection.
+
+        Raises
+        ------
+        InputError
+            If there is no such frame or cell.
         """
-        chosen = positions(time=time, cell=cell)
+        chosen = positions(self.rate, time=time, cell=cell)
         return replace(self, latent=self.latent.isel(chosen), rate=self.rate.isel(chosen))
 
     def window(self, rows: slice, columns: slice) -> LatentFields:
@@ -151,13 +157,9 @@ class LatentFields:
         -----
         The mean of projections is the projection of the mean, so that a set costs one projection.
         """
-        if weights is None:
-            weights = np.ones(self.latent.sizes["time"])
-        if not isinstance(weights, xr.DataArray):
-            values = np.asarray(weights)
-            weights = xr.DataArray(values, dims=("time", "cell")[: values.ndim])
-        total = weights.sum("time")
-        return self.field(self.weighted_sum(weights) / total.where(total > 0))
+        given = mean_weights(weights, self.latent.sizes["time"])
+        total = given.sum("time")
+        return self.field(self.weighted_sum(given) / total.where(total > 0))
 
     def weighted_sum(self, weights: xr.DataArray) -> xr.DataArray:
         """Return sums of latents over time, for means that are gathered from many records.
@@ -177,11 +179,7 @@ class LatentFields:
         InputError
             If there is not one weight for each frame.
         """
-        if weights.sizes.get("time") != self.latent.sizes["time"]:
-            raise InputError(
-                f"weights: expected dims (time, ...) with {self.latent.sizes['time']} frames, "
-                f"got {dict(weights.sizes)}"
-            )
+        weights = mean_weights(weights, self.latent.sizes["time"])
         weights = weights.drop_vars(("time", "cell"), errors="ignore")
         weights = weights.broadcast_like(self.rate.drop_vars(self.rate.coords))
         weights = weights.transpose("cell", ..., "time")
@@ -305,26 +303,6 @@ class LatentFields:
             name="field",
             attrs={"units": "Hz", "long_name": "rate change per unit contrast"},
         )
-
-
-def positions(*, time: Any, cell: Any) -> dict[str, Any]:
-    """Return positions along time and cells as `isel` takes them.
-
-    Parameters
-    ----------
-    time, cell : array_like, slice or None
-        Positions or a mask; all if None.
-
-    Returns
-    -------
-    dict
-        What was given, one-dimensional.
-    """
-    return {
-        dim: index if isinstance(index, slice) else np.atleast_1d(np.asarray(index))
-        for dim, index in (("time", time), ("cell", cell))
-        if index is not None
-    }
 
 
 def membership(labels: npt.ArrayLike) -> xr.DataArray:

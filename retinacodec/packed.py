@@ -14,8 +14,9 @@ from torch import Tensor
 
 from retinacodec.descent import Descent
 from retinacodec.errors import InputError
+from retinacodec.field_rows import batch_starts, mean_weights, positions
 from retinacodec.first_layer import Filters
-from retinacodec.latents import LatentFields, positions
+from retinacodec.latents import LatentFields
 
 __all__ = ["PackedFields", "pack_slopes"]
 
@@ -90,8 +91,13 @@ class PackedFields:
         -------
         PackedFields
             The selection, without reading it.
+
+        Raises
+        ------
+        InputError
+            If there is no such frame or cell.
         """
-        chosen = positions(time=time, cell=cell)
+        chosen = positions(self.rate, time=time, cell=cell)
         descent = self.descent
         if descent is not None and descent.owners is not None and "cell" in chosen:
             kept = np.asarray(descent.owners)[chosen["cell"]]
@@ -110,11 +116,16 @@ class PackedFields:
         ------
         LatentFields
             Fields of the next frames.
+
+        Raises
+        ------
+        InputError
+            If a batch holds no frame.
         """
         if batch is None:
             each = 4 * self.rate.sizes["cell"] * float(np.prod(self.latent_shape))
             batch = int(max(_BLOCK_BYTES // each, 1))
-        for start in range(0, self.rate.sizes["time"], batch):
+        for start in batch_starts(self.rate.sizes["time"], batch):
             part = self.select(time=slice(start, start + batch))
             yield part._unpacked()
 
@@ -157,21 +168,12 @@ class PackedFields:
         xarray.DataArray ([...,] cell, lag, y, x)
             Mean fields, Hz per unit contrast; NaN where the weights of a set are all 0.
         """
-        if weights is None:
-            weights = np.ones(self.rate.sizes["time"])
-        if not isinstance(weights, xr.DataArray):
-            values = np.asarray(weights)
-            weights = xr.DataArray(values, dims=("time", "cell")[: values.ndim])
-        if weights.sizes.get("time") != self.rate.sizes["time"]:
-            raise InputError(
-                f"weights: expected dims (time, ...) with {self.rate.sizes['time']} frames, "
-                f"got {dict(weights.sizes)}"
-            )
-        total = weights.sum("time")
+        given = mean_weights(weights, self.rate.sizes["time"])
+        total = given.sum("time")
         done, sums, block = 0, None, None
         for block in self.blocks():
             count = block.rate.sizes["time"]
-            part = block.weighted_sum(weights.isel(time=slice(done, done + count)))
+            part = block.weighted_sum(given.isel(time=slice(done, done + count)))
             sums, done = part if sums is None else sums + part, done + count
         if block is None or sums is None:
             raise InputError("fields: no frames")

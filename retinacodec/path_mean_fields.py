@@ -11,7 +11,7 @@ import xarray as xr
 
 from retinacodec.circuit import Circuit, evaluating
 from retinacodec.field_paths import FieldPaths, cell_positions, like, path_rule
-from retinacodec.field_sweep import batch_starts
+from retinacodec.field_rows import batch_starts
 from retinacodec.gradients import latent_fields
 from retinacodec.latents import LatentFields
 from retinacodec.progress import track

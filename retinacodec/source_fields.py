@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from retinacodec.errors import InputError
+from retinacodec.field_rows import positions
 from retinacodec.latents import LatentFields
 
 __all__ = ["SourceFields"]
@@ -90,11 +91,7 @@ class SourceFields:
 
     def select(self, *, time: Any = None, cell: Any = None) -> SourceFields:
         """Return the parts of the fields of some frames and cells; see `LatentFields.select`."""
-        chosen = {
-            dim: index if isinstance(index, slice) else np.atleast_1d(np.asarray(index))
-            for dim, index in (("time", time), ("cell", cell))
-            if index is not None
-        }
+        chosen = positions(self.total.rate, time=time, cell=cell)
         given = self.contribution
         if given is not None:
             given = given.isel({dim: at for dim, at in chosen.items() if dim in given.dims})

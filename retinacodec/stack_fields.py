@@ -15,7 +15,8 @@ from torch import Tensor
 from retinacodec.chords import derivative
 from retinacodec.circuit import Circuit, evaluating
 from retinacodec.descent import Descent
-from retinacodec.field_sweep import Sweep, batch_starts
+from retinacodec.field_rows import batch_starts
+from retinacodec.field_sweep import Sweep
 from retinacodec.first_layer import Filters, close, scaled_filters
 from retinacodec.packed import PackedFields, pack_slopes
 from retinacodec.progress import track

@@ -148,6 +148,19 @@ def test_a_budget_too_small_and_weights_that_do_not_fit_are_named(movie):
         membership(np.ones((2, 2)))
 
 
+@pytest.mark.parametrize("chosen", [{"cell": [99]}, {"time": [-1, 54]}, {"cell": [0.5]}])
+def test_frames_and_cells_that_do_not_exist_are_named(movie, chosen):
+    packed = packed_fields(_circuit("linear"), movie, progress=False)
+    for fields in (packed, packed.latents()):
+        with pytest.raises(InputError, match=r"expected positions of (cell|time) from 0 to"):
+            fields.select(**chosen)
+    with pytest.raises(InputError, match="a mask of 54"):
+        packed.select(time=np.ones(53, dtype=bool))
+    assert packed.select(cell=[]).rate.sizes["cell"] == 0
+    with pytest.raises(InputError, match="at least 1 frame, got 0"):
+        next(packed.blocks(0))
+
+
 def test_the_model_is_left_as_it_was(movie):
     model = _deep().train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
