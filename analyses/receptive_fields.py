@@ -193,14 +193,20 @@ def pixel_moments(contrast: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDA
     (ndarray, ndarray)
         Mean and deviation (...), float64; the deviation of a pixel that never changes is 0.
     """
-    total = np.zeros(contrast.shape[1:])
-    for start in range(0, len(contrast), _FRAMES):
-        total += contrast[start : start + _FRAMES].sum(axis=0, dtype=np.float64)
-    mean, squares = total / len(contrast), np.zeros_like(total)
-    middle = mean.astype(np.result_type(contrast, np.float32))
-    for start in range(0, len(contrast), _FRAMES):
-        far = contrast[start : start + _FRAMES] - middle
-        squares += np.einsum("t...,t...->...", far, far)
+    kind = np.result_type(contrast, np.float32)
+    flat = contrast.reshape(len(contrast), -1)
+    total: npt.NDArray[Any] = np.zeros(flat.shape[1])
+    ones, room = np.ones(_FRAMES, dtype=kind), np.empty((_FRAMES, flat.shape[1]), dtype=kind)
+    parts = [slice(start, start + _FRAMES) for start in range(0, len(flat), _FRAMES)]
+    for part in parts:
+        shown = flat[part]
+        total += ones[: len(shown)] @ shown.astype(kind, copy=False)
+    squares: npt.NDArray[Any] = np.zeros_like(total)
+    middle = (total / len(flat)).astype(kind)
+    for part in parts:
+        far = np.subtract(flat[part], middle, out=room[: len(flat[part])])
+        squares += np.einsum("tp,tp->p", far, far)
+    mean, squares = (part.reshape(contrast.shape[1:]) for part in (total / len(flat), squares))
     still = squares <= len(contrast) * (1e-6 * mean) ** 2
     still[still] = np.ptp(contrast[:, still], axis=0) == 0
     squares[still] = 0
