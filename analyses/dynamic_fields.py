@@ -12,6 +12,7 @@ import torch
 import xarray as xr
 
 from retinacodec.analyses.field_frames import firing_frames, loading_at, loading_on, mode_sets
+from retinacodec.analyses.named_rows import one_of
 from retinacodec.analyses.panels import active_modes
 from retinacodec.circuit import Circuit, predict
 from retinacodec.errors import InputError
@@ -140,7 +141,7 @@ def draw_dynamic_field(
     matplotlib.axes.Axes
         The axis.
     """
-    one = _one(fields, cell=cell).isel(time=frame)
+    one = one_of(fields, cell=cell).isel(time=frame)
     field_map(ax, crop(one["spatial"], window))
     ax.set_title(f"{one['cell'].item()}   {float(one['time']):.2f} s   {float(one['rate']):.0f} Hz")
     return ax
@@ -179,22 +180,10 @@ def draw_mode_field(
     """
     if "mode_spatial" not in fields:
         raise InputError("draw_mode_field: no modes; pass modes= to dynamic_fields")
-    one = _one(fields, cell=cell, mode=mode)
+    one = one_of(fields, cell=cell, mode=mode)
     field_map(ax, crop(one["mode_spatial"], window))
     ax.set_title(f"{one['cell'].item()}   mode {one['mode'].item()}")
     return ax
-
-
-def _one(fields: xr.Dataset, **chosen: int | str) -> xr.Dataset:
-    """Select along dims by position or name."""
-    for dim, which in chosen.items():
-        names = fields[dim].values.tolist()
-        if isinstance(which, str):
-            if which not in names:
-                raise InputError(f"no {dim} {which!r}; there are {names}")
-            which = names.index(which)
-        fields = fields.isel({dim: which})
-    return fields
 
 
 def _mode_weights(

@@ -25,6 +25,7 @@ from retinacodec.analyses.field_transitions import (
 )
 from retinacodec.analyses.field_variance import draw_variance, field_variance
 from retinacodec.analyses.mode_figures import draw_modes_raster
+from retinacodec.analyses.named_rows import position_of
 from retinacodec.analyses.polarity_flips import draw_flips, polarity_flips
 from retinacodec.circuit import Circuit, predict
 from retinacodec.gradients import latent_fields
@@ -191,8 +192,7 @@ def _example(
         off, moved = (summary[name].values for name in ("off_share", "displacement"))
         rarer = np.minimum(off, 1 - off)
         cell = int(np.nan_to_num(rarer + 0.1 * moved / np.nanmax(moved), nan=-1).argmax())
-    names = rate["cell"].values.tolist()
-    place = names.index(cell) if isinstance(cell, str) else cell
+    place = position_of(rate, "cell", cell)
     known = np.isin(circuit.first_frame + np.arange(rate.sizes["time"]), loading["frame"])
     length = min(max(round(seconds * movie.attrs["frame_rate"]), 2), int(known.sum()))
     own = rate.values[:, place].astype(np.float64)

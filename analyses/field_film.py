@@ -14,6 +14,7 @@ import xarray as xr
 
 from retinacodec.analyses.field_frames import loading_at, loading_on
 from retinacodec.analyses.field_windows import Square
+from retinacodec.analyses.named_rows import position_of
 from retinacodec.circuit import Circuit, predict
 from retinacodec.errors import InputError, Problems
 from retinacodec.gradients import latent_fields
@@ -115,16 +116,11 @@ def field_scene(
     map is drawn over its strongest pixel, whose value, Hz per unit contrast, stands above it.
     """
     rate = predict(circuit, movie, device=device)
-    names = rate["cell"].values.tolist()
+    number = position_of(rate, "cell", cell)
     problems = Problems()
-    problems.require(
-        cell in names if isinstance(cell, str) else 0 <= cell < len(names),
-        f"cell: no {cell!r}; there are {', '.join(map(str, names[:20]))}",
-    )
     problems.require(seconds > 0, f"seconds: expected above 0, got {seconds}")
     problems.require(window >= 1, f"window: expected at least 1 pixel, got {window}")
     problems.raise_as("field_scene")
-    number = names.index(cell) if isinstance(cell, str) else cell
     frames = _stretch(circuit, movie, rate.values[:, number], start, seconds)
     fields = latent_fields(
         circuit, movie, cells=[number], frames=frames, device=device, progress=False
@@ -139,7 +135,7 @@ def field_scene(
     energy = (forms["spatial"].fillna(0) ** 2).mean("time").values
     middle = np.unravel_index(int(energy.argmax()), energy.shape)
     near = Square.around(middle, window, energy.shape)
-    return FieldScene(table, str(names[number]), near.pixels)
+    return FieldScene(table, str(rate["cell"].values[number]), near.pixels)
 
 
 def field_film(

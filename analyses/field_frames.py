@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from retinacodec.analyses.named_rows import position_of
 from retinacodec.analyses.panels import active_modes
 from retinacodec.bootstrap import draw_blocks
 from retinacodec.circuit import Circuit
@@ -189,8 +190,7 @@ def firing_frames(
     if isinstance(cells, int | str | np.integer):
         cells = [cells]
     if cells is not None:
-        named = [cell if isinstance(cell, str) else rate["cell"].values[cell] for cell in cells]
-        rate = rate.sel(cell=named)
+        rate = rate.isel(cell=[position_of(rate, "cell", cell) for cell in cells])
     frames = circuit.first_frame + np.arange(rate.sizes["time"])
     known = np.ones(frames.size, bool) if loading is None else np.isin(frames, loading["frame"])
     firing = (rate.values > minimum_rate) & known[:, None]

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from retinacodec.analyses.drive_filters import crossed_drive, given_drive
+from retinacodec.analyses.named_rows import one_of
 from retinacodec.analyses.rate_curves import CURVES, PARAMETERS, CurveFit, curve_values, fit_curve
 from retinacodec.analyses.triggered_responses import TriggeredResponses, triggered_responses
 from retinacodec.bootstrap import block_labels, draw_blocks, percentiles
@@ -305,10 +306,7 @@ def draw_nonlinearity(curves: xr.Dataset, ax: Axes, *, cell: int | str = 0) -> A
     InputError
         If there is no such cell, or it has no curve.
     """
-    names = curves["cell"].values.tolist()
-    if isinstance(cell, str) and cell not in names:
-        raise InputError(f"no cell {cell!r}; there are {names}")
-    one = curves.sel(cell=cell) if isinstance(cell, str) else curves.isel(cell=cell)
+    one = one_of(curves, cell=cell)
     if np.isnan(one["drive"]).all():
         raise InputError(f"cell {one['cell'].item()!r} has no curve")
     x, best = one["drive"].values, str(one["best_curve"].item())

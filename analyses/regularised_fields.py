@@ -10,6 +10,7 @@ import xarray as xr
 
 from retinacodec.analyses.field_estimates import CellEstimate, EstimationPlan, estimate_cells
 from retinacodec.analyses.field_windows import Square, same_windows, window_squares
+from retinacodec.analyses.named_rows import one_of
 from retinacodec.analyses.triggered_responses import triggered_responses
 from retinacodec.bootstrap import block_labels, draw_blocks, percentiles
 from retinacodec.errors import InputError
@@ -355,10 +356,7 @@ def draw_regularised_course(fields: xr.Dataset, ax: Axes, *, cell: int | str = 0
 
 def _peak(fields: xr.Dataset, cell: int | str) -> tuple[xr.Dataset, tuple[int, int, int]]:
     """Return a cell's fields and the lag, row and column of the strongest entry."""
-    names = fields["cell"].values.tolist()
-    if isinstance(cell, str) and cell not in names:
-        raise InputError(f"no cell {cell!r}; there are {names}")
-    one = fields.sel(cell=cell) if isinstance(cell, str) else fields.isel(cell=cell)
+    one = one_of(fields, cell=cell)
     size = np.abs(one["field"].values)
     if np.isnan(size).all():
         raise InputError(f"cell {one['cell'].item()!r} has no field: it never changed its response")

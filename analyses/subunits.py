@@ -10,6 +10,7 @@ import xarray as xr
 from scipy.optimize import nnls
 
 from retinacodec.analyses.field_windows import Square
+from retinacodec.analyses.named_rows import position_of
 from retinacodec.analyses.receptive_fields import spike_triggered_average, sta_peaks
 from retinacodec.analyses.subunit_modules import (
     ModuleRule,
@@ -133,11 +134,9 @@ def subunits(
     .. [3] Moran, Biometrika 37, 17 (1950).
     """
     _check(window, largest, overlap, folds, nulls, level)
-    if isinstance(cell, str) and cell not in recording["cell"].values:
-        raise InputError(f"no cell {cell!r}; there are {recording['cell'].values.tolist()}")
     if "spike_count" not in recording:
         raise InputError("subunits: no variable 'spike_count'; subunits are told apart by spikes")
-    one = recording.sel(cell=[cell]) if isinstance(cell, str) else recording.isel(cell=[cell])
+    one = recording.isel(cell=[position_of(recording, "cell", cell)])
     averages = spike_triggered_average(movie, one, history=history, latency=latency)
     square = _square(averages, movie, window)
     shape = square["sta"].shape[-2:]

@@ -82,7 +82,7 @@ def test_a_film_has_a_picture_for_every_frame(movie, circuit, tmp_path):
 
 
 def test_refusals_are_in_words(movie, circuit, tmp_path):
-    with pytest.raises(InputError, match="no 'x'; there are 0, 1, 2"):
+    with pytest.raises(InputError, match="no cell 'x'; there are 0, 1, 2"):
         field_scene(circuit, movie, cell="x")
     with pytest.raises(InputError, match="the movie has 75"):
         field_scene(circuit, movie, seconds=10)
