@@ -209,10 +209,10 @@ def _statistics(one: dict[str, Array], weight: Array) -> dict[str, Array]:
     )
     found["orientation"] = np.rad2deg(np.angle(resultant)) / 2 % 180
     found["alignment"] = np.abs(resultant)
-    spread = np.sqrt(
-        _variance(one["gain"], one["gain"], weight) * _variance(one["rate"], one["rate"], weight)
-    )
-    joint = _variance(one["gain"], one["rate"], weight)
+    pair = one["gain"], one["rate"]
+    both = weight * np.isfinite(pair).all(axis=0)
+    spread = np.sqrt(_variance(pair[0], pair[0], both) * _variance(pair[1], pair[1], both))
+    joint = _variance(*pair, both)
     found["gain_rate"] = np.divide(
         joint, spread, out=np.full_like(joint, np.nan), where=spread > 1e-12
     )
@@ -220,15 +220,18 @@ def _statistics(one: dict[str, Array], weight: Array) -> dict[str, Array]:
 
 
 def _mean(values: Array, weight: Array) -> Array:
-    """Return weighted means (draw,) of values (time,), NaN where nothing counts."""
-    total = weight.sum(axis=1)
+    """Return weighted means (draw,) of the values (time,) there are, NaN where nothing counts."""
     known = np.isfinite(values)
+    total = weight @ known
     mean = (weight @ np.where(known, values, 0)) / np.where(total > 0, total, 1)
     return np.where(total > 0, mean, np.nan)
 
 
 def _variance(one: Array, other: Array, weight: Array) -> Array:
-    """Return weighted covariances (draw,), at least 0 where both are the same."""
+    """Return weighted covariances (draw,), at least 0 where both are the same.
+
+    Neither has a value where the other has none, or such frames have no weight.
+    """
     shifted = [
         values - np.nanmean(values) if np.isfinite(values).any() else values
         for values in (one, other)

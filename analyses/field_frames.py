@@ -12,12 +12,13 @@ from retinacodec.analyses.named_rows import position_of
 from retinacodec.analyses.panels import active_modes
 from retinacodec.bootstrap import draw_blocks
 from retinacodec.circuit import Circuit
-from retinacodec.errors import InputError
+from retinacodec.errors import InputError, Problems
 from retinacodec.latents import LatentFields
 from retinacodec.packed import PackedFields
 
 __all__ = [
     "Fields",
+    "check_loading",
     "consecutive_frames",
     "fields_of_cell",
     "firing_frames",
@@ -113,6 +114,46 @@ def loading_on(modes: xr.Dataset, movie: xr.Dataset) -> xr.DataArray:
             "movie; pass the modes of this movie"
         )
     return loading.rename(time="frame").assign_coords(frame=frames)
+
+
+def check_loading(
+    what: str,
+    fields: xr.Dataset,
+    loading: xr.DataArray,
+    variables: Sequence[str],
+    **counts: int,
+) -> None:
+    """Refuse fields and loadings that cannot be compared.
+
+    Parameters
+    ----------
+    what : str
+        Who asks, for the message.
+    fields : xarray.Dataset
+        What `retinacodec.analyses.dynamic_fields` returns.
+    loading : xarray.DataArray (time, mode)
+        Loadings at the same frames.
+    variables : sequence of str
+        What the fields must have.
+    **counts : int
+        Numbers that must be at least 1, by name.
+
+    Raises
+    ------
+    InputError
+        If a variable is missing, the loadings are of other frames, or a number is too small.
+    """
+    problems = Problems()
+    for name in variables:
+        problems.require(name in fields, f"no variable {name!r}; pass what dynamic_fields returns")
+    problems.require(
+        set(loading.dims) == {"time", "mode"} and loading.sizes["time"] == fields.sizes["time"],
+        f"loading: expected dims (time, mode) with {fields.sizes.get('time')} times, one for each "
+        f"frame of the fields, got {dict(loading.sizes)}",
+    )
+    for name, value in counts.items():
+        problems.require(value >= 1, f"{name}: expected at least 1, got {value}")
+    problems.raise_as(what)
 
 
 def loading_at(loading: xr.DataArray, frames: npt.ArrayLike) -> xr.DataArray:

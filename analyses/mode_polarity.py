@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from retinacodec.analyses.field_frames import check_loading
 from retinacodec.analyses.panels import active_modes
-from retinacodec.errors import Problems
 from retinacodec.nulls import discoveries, p_value
 from retinacodec.separable import crop
 
@@ -77,7 +77,8 @@ def mode_polarity(
     .. [1] Melander et al., ICLR 2026, Figure 8D: mode 8 alone is a small OFF centre in every
        cell.
     """
-    _check(fields, loading, fewest, window, permutations)
+    counts = {"fewest": fewest, "window": window, "permutations": permutations}
+    check_loading("mode_polarity", fields, loading, ("polarity", "firing", "spatial"), **counts)
     active = active_modes(loading.transpose("time", "mode"), share=share).values
     alone = active & (active.sum(axis=1, keepdims=True) == 1)
     fires = fields["firing"] & fields["polarity"].notnull()
@@ -101,22 +102,6 @@ def mode_polarity(
     attrs = {"kind": "mode_polarity", "level": level, "seed": seed}
     coords = {"mode": names, "cell": fields["cell"].values}
     return xr.Dataset(data, coords=coords, attrs=attrs)
-
-
-def _check(
-    fields: xr.Dataset, loading: xr.DataArray, fewest: int, window: int, permutations: int
-) -> None:
-    problems = Problems()
-    for name in ("polarity", "firing", "spatial"):
-        problems.require(name in fields, f"no variable {name!r}; pass what dynamic_fields returns")
-    problems.require(
-        set(loading.dims) == {"time", "mode"} and loading.sizes["time"] == fields.sizes["time"],
-        f"loading: expected dims (time, mode) with {fields.sizes.get('time')} times, one for each "
-        f"frame of the fields, got {dict(loading.sizes)}",
-    )
-    for name, value in (("fewest", fewest), ("window", window), ("permutations", permutations)):
-        problems.require(value >= 1, f"{name}: expected at least 1, got {value}")
-    problems.raise_as("mode_polarity")
 
 
 def _centred_maps(

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from retinacodec.analyses.field_frames import check_loading
 from retinacodec.analyses.panels import active_modes
-from retinacodec.errors import Problems
 from retinacodec.nulls import discoveries, p_value
 from retinacodec.plotting import heat
 
@@ -87,7 +87,8 @@ def polarity_flips(
     ----------
     .. [1] Melander et al., ICLR 2026, Figure 8D, of which this is the test.
     """
-    _check(fields, loading, rate_bins, fewest, null_shifts)
+    counts = {"rate_bins": rate_bins, "fewest": fewest, "null_shifts": null_shifts}
+    check_loading("polarity_flips", fields, loading, ("polarity", "firing", "rate"), **counts)
     active = active_modes(loading.transpose("time", "mode"), share=share).values
     polarity, firing, rate = (
         fields[name].transpose("time", "cell").values for name in ("polarity", "firing", "rate")
@@ -149,22 +150,6 @@ def draw_flips(flips: xr.Dataset, ax: Axes, *, matched: bool = False) -> Axes:
         )
     ax.set(xlabel="Cell", ylabel="Mode")
     return ax
-
-
-def _check(
-    fields: xr.Dataset, loading: xr.DataArray, rate_bins: int, fewest: int, shifts: int
-) -> None:
-    problems = Problems()
-    for name in ("polarity", "firing", "rate"):
-        problems.require(name in fields, f"no variable {name!r}; pass what dynamic_fields returns")
-    problems.require(
-        set(loading.dims) == {"time", "mode"} and loading.sizes["time"] == fields.sizes["time"],
-        f"loading: expected dims (time, mode) with {fields.sizes.get('time')} times, one for each "
-        f"frame of the fields, got {dict(loading.sizes)}",
-    )
-    for name, value in (("rate_bins", rate_bins), ("fewest", fewest), ("null_shifts", shifts)):
-        problems.require(value >= 1, f"{name}: expected at least 1, got {value}")
-    problems.raise_as("polarity_flips")
 
 
 def _one_cell(

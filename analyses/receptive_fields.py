@@ -10,6 +10,7 @@ import torch
 import xarray as xr
 from scipy.stats import norm
 
+from retinacodec.analyses.named_rows import position_of
 from retinacodec.analyses.triggered_responses import TriggeredResponses, triggered_responses
 from retinacodec.errors import InputError
 from retinacodec.plotting import COLOURS, field_map, trace
@@ -331,8 +332,4 @@ def draw_time_course(averages: xr.Dataset, ax: Axes, *, cell: int | str = 0) -> 
 
 def _one_cell(averages: xr.Dataset, cell: int | str) -> xr.Dataset:
     """Select a cell by position or name, and keep its dimension."""
-    if isinstance(cell, str):
-        if cell not in averages["cell"].values:
-            raise InputError(f"no cell {cell!r}; there are {averages['cell'].values.tolist()}")
-        return averages.sel(cell=[cell])
-    return averages.isel(cell=[cell])
+    return averages.isel(cell=[position_of(averages, "cell", cell)])

@@ -91,6 +91,20 @@ def test_frames_may_count_by_their_rate(described):
     assert found["off_share"].values[0] == pytest.approx(expected)
 
 
+def test_frames_without_a_value_do_not_count(described):
+    some = described.copy(deep=True)
+    for place, name in enumerate(("centre_y", "centre_x", "gain", "rate")):
+        some[name][place::7] = np.nan
+    found = field_dynamics(some, history=HISTORY, frame_rate=60, draws=2).isel(cell=1)
+    one = some.isel(cell=1, time=described["firing"].values[:, 1])
+    spread = [np.nanvar(one[f"centre_{axis}"]) for axis in "yx"]
+    assert float(found["displacement"]) == pytest.approx(np.sqrt(sum(spread)))
+    pair = one[["gain", "rate"]].dropna("time")
+    assert pair.sizes["time"] < one.sizes["time"]
+    expected = np.corrcoef(pair["gain"], pair["rate"])[0, 1]
+    assert float(found["gain_rate"]) == pytest.approx(expected)
+
+
 def test_a_silent_cell_is_unknown_and_bad_calls_are_refused(described):
     quiet = described.assign(firing=described["firing"] & (described["cell"] == "a"))
     found = field_dynamics(quiet, history=HISTORY, frame_rate=60, draws=20)
