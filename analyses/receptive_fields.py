@@ -319,13 +319,14 @@ def draw_time_course(averages: xr.Dataset, ax: Axes, *, cell: int | str = 0) -> 
     one = _one_cell(averages, cell)
     peak = sta_peaks(one).isel(cell=0)
     row, column = int(peak["row"]), int(peak["column"])
-    course = one["sta"].isel(cell=0, y=row, x=column)
+    place = {"cell": 0, "y": row, "x": column}
+    course = one["sta"].isel(place)
     ax.axhline(0, color=COLOURS.quiet, linewidth=0.5)
     colour = COLOURS.on if peak["z"] > 0 else COLOURS.off
+    band = None
     if "low" in one:
-        low, high = (one[end].isel(cell=0, y=row, x=column) for end in ("low", "high"))
-        ax.fill_between(1000 * one["lag"], low, high, color=colour, alpha=0.2, linewidth=0)
-    trace(ax, 1000 * one["lag"], course, colour=colour)
+        band = one["low"].isel(place), one["high"].isel(place)
+    trace(ax, 1000 * one["lag"], course, colour=colour, band=band)
     ax.set(xlabel="time before spike (ms)", ylabel="mean contrast")
     return ax
 

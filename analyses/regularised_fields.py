@@ -346,10 +346,9 @@ def draw_regularised_course(fields: xr.Dataset, ax: Axes, *, cell: int | str = 0
     one, (lag, row, column) = _peak(fields, cell)
     course = one.isel(y=row, x=column)
     colour = COLOURS.on if float(course["field"][lag]) > 0 else COLOURS.off
-    time = 1000 * one["lag"].values
     ax.axhline(0, color=COLOURS.quiet, linewidth=0.5)
-    ax.fill_between(time, course["low"], course["high"], color=colour, alpha=0.25, linewidth=0)
-    trace(ax, time, course["field"], colour=colour)
+    band = course["low"], course["high"]
+    trace(ax, 1000 * one["lag"], course["field"], colour=colour, band=band)
     ax.set(xlabel="time before response (ms)", ylabel="field (Hz per unit contrast)")
     return ax
 

@@ -67,6 +67,7 @@ def trace(
     colour: str = COLOURS.ink,
     label: str | None = None,
     fill: bool = False,
+    band: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
 ) -> Axes:
     """Draw a value over time as a line.
 
@@ -84,6 +85,8 @@ def trace(
         Words for the legend.
     fill : bool, default False
         Fill the area down to zero, faintly.
+    band : (array_like, array_like), optional
+        Lower and upper end (time,) of what is shaded around the line.
 
     Returns
     -------
@@ -91,9 +94,11 @@ def trace(
         The axis.
     """
     moments, heights = np.asarray(time), np.asarray(values)
+    ends = (0, heights) if fill else band
+    if ends is not None:
+        low, high = (np.asarray(end) for end in ends)
+        ax.fill_between(moments, low, high, color=colour, alpha=0.2, linewidth=0)
     ax.plot(moments, heights, color=colour, label=label, solid_joinstyle="round")
-    if fill:
-        ax.fill_between(moments, 0, heights, color=colour, alpha=0.2, linewidth=0)
     ax.margins(x=0)
     return ax
 
