@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pytest
+import xarray as xr
 
 matplotlib.use("Agg")
 
@@ -20,6 +22,27 @@ def _data_dir() -> Path:
 def data_dir() -> Path:
     """Folder of the real recordings."""
     return _data_dir()
+
+
+@pytest.fixture(scope="session")
+def mouse_checkers(data_dir: Path) -> tuple[xr.Dataset, xr.Dataset, tuple[int, int]]:
+    """Checkers, six ganglion cells of a mouse on their frames, and the first row and column."""
+    h5py = pytest.importorskip("h5py")
+    from retinacodec.recordings import bin_spikes
+    from retinacodec.schema import make_recording, make_stimulus
+
+    folder = data_dir / "rgc_mouse_ret1"
+    with h5py.File(folder / "20080606_R2.nwb") as file:
+        flips = file["stimulus/presentation/rec_stim_2/timestamps"][:]
+        trains = [file[f"processing/Cells/UnitTimes/cell_{k}/times"][:] for k in range(1, 7)]
+    stored = np.load(folder / "checkers_64x48_crop_x20-44_y12-36.npz")
+    bits = np.unpackbits(stored["packed"], axis=1)[:, :576].reshape(stored["shape"])
+    contrast = (2.0 * bits - 1).astype(np.float32).transpose(0, 2, 1)
+    rate = 1 / np.median(np.diff(flips))
+    movie = make_stimulus(contrast, frame_rate=rate, pixel_um=50, name="checkers", time=flips)
+    names = [f"cell_{k}" for k in range(1, 7)]
+    recording = make_recording(bin_spikes(trains, flips), time=flips, frame_rate=rate, cells=names)
+    return movie, recording, (int(stored["y0"]), int(stored["x0"]))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

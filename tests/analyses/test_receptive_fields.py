@@ -1,7 +1,5 @@
 """Spike-triggered averages of planted filters, of a single spike and of real mouse cells."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -126,26 +124,9 @@ def test_drawings_show_the_peak():
 
 
 @pytest.mark.realdata
-def test_mouse_cells_have_their_known_peaks(data_dir):
+def test_mouse_cells_have_their_known_peaks(mouse_checkers):
     """Six ganglion cells under a binary checkerboard; peaks as DATA lists them."""
-    h5py = pytest.importorskip("h5py")
-    from retinacodec.recordings import bin_spikes
-
-    folder = Path(data_dir) / "rgc_mouse_ret1"
-    with h5py.File(folder / "20080606_R2.nwb") as file:
-        flips = file["stimulus/presentation/rec_stim_2/timestamps"][:]
-        trains = [file[f"processing/Cells/UnitTimes/cell_{k}/times"][:] for k in range(1, 7)]
-    stored = np.load(folder / "checkers_64x48_crop_x20-44_y12-36.npz")
-    bits = np.unpackbits(stored["packed"], axis=1)[:, :576].reshape(stored["shape"])
-    contrast = (2.0 * bits - 1).astype(np.float32).transpose(0, 2, 1)
-    rate = 1 / np.median(np.diff(flips))
-    movie = make_stimulus(contrast, frame_rate=rate, pixel_um=50, name="checkers", time=flips)
-    recording = make_recording(
-        bin_spikes(trains, flips),
-        time=flips,
-        frame_rate=rate,
-        cells=[f"cell_{k}" for k in range(1, 7)],
-    )
+    movie, recording, first = mouse_checkers
     peaks = sta_peaks(spike_triggered_average(movie, recording, history=24))
     known = [
         (9.6, 9, 30, 21),
@@ -157,8 +138,8 @@ def test_mouse_cells_have_their_known_peaks(data_dir):
     ]
     np.testing.assert_allclose(peaks["z"], [row[0] for row in known], atol=0.3)
     assert peaks["lag_frames"].values.tolist() == [row[1] for row in known]
-    assert (peaks["column"].values + int(stored["x0"])).tolist() == [row[2] for row in known]
-    assert (peaks["row"].values + int(stored["y0"])).tolist() == [row[3] for row in known]
+    assert (peaks["column"].values + first[1]).tolist() == [row[2] for row in known]
+    assert (peaks["row"].values + first[0]).tolist() == [row[3] for row in known]
 
 
 def test_the_peak_is_not_at_a_pixel_that_never_changes():

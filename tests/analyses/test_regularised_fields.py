@@ -271,26 +271,14 @@ def test_drawings_show_the_peak_and_its_band(known):
 
 
 @pytest.mark.realdata
-def test_a_smooth_field_of_a_mouse_cell_predicts_better_than_the_average(data_dir):
+def test_a_smooth_field_of_a_mouse_cell_predicts_better_than_the_average(mouse_checkers):
     """A ganglion cell under checkers; the average of the same window reaches .132."""
-    h5py = pytest.importorskip("h5py")
-    from retinacodec.recordings import bin_spikes
-
-    folder = data_dir / "rgc_mouse_ret1"
-    with h5py.File(folder / "20080606_R2.nwb") as file:
-        flips = file["stimulus/presentation/rec_stim_2/timestamps"][:]
-        trains = [file[f"processing/Cells/UnitTimes/cell_{k}/times"][:] for k in (6,)]
-    stored = np.load(folder / "checkers_64x48_crop_x20-44_y12-36.npz")
-    bits = np.unpackbits(stored["packed"], axis=1)[:, :576].reshape(stored["shape"])
-    contrast = (2.0 * bits - 1).astype(np.float32).transpose(0, 2, 1)
-    rate = 1 / np.median(np.diff(flips))
-    movie = make_stimulus(contrast, frame_rate=rate, pixel_um=50, name="checkers", time=flips)
-    counts = bin_spikes(trains, flips)
-    recording = make_recording(counts, time=flips, frame_rate=rate, cells=["cell_6"])
+    movie, recording, _ = mouse_checkers
+    recording = recording.isel(cell=[5])
     prior = Smooth(scales=(3.8, 1.3, 1.4))
     found = regularised_fields(movie, recording, history=24, prior=prior, window=8)
     np.testing.assert_allclose(found["held_out_r"], 0.166, atol=0.01)
     assert found["held_out_r_low"] > 0.132
     assert float(found["frames_as_one"].max()) < 1.1  # noise that is white, frames on their own
     peak = found["lag"].values[abs(found["field"]).max(("y", "x")).argmax("lag").values]
-    np.testing.assert_allclose(peak * rate, -10, atol=1)
+    np.testing.assert_allclose(peak * movie.attrs["frame_rate"], -10, atol=1)

@@ -119,28 +119,15 @@ def test_bad_calls_are_refused():
 
 
 @pytest.mark.realdata
-def test_mouse_cells_peak_where_they_are_known_to_and_beyond_chance(data_dir):
+def test_mouse_cells_peak_where_they_are_known_to_and_beyond_chance(mouse_checkers):
     """Six cells under checkers; peaks (lag in frames, x, y) as they are listed for these data."""
-    h5py = pytest.importorskip("h5py")
-    from retinacodec.recordings import bin_spikes
-
-    folder = Path(data_dir) / "rgc_mouse_ret1"
-    with h5py.File(folder / "20080606_R2.nwb") as file:
-        flips = file["stimulus/presentation/rec_stim_2/timestamps"][:]
-        trains = [file[f"processing/Cells/UnitTimes/cell_{k}/times"][:] for k in range(1, 7)]
-    stored = np.load(folder / "checkers_64x48_crop_x20-44_y12-36.npz")
-    bits = np.unpackbits(stored["packed"], axis=1)[:, :576].reshape(stored["shape"])
-    contrast = 2.0 * bits.transpose(0, 2, 1).astype(np.float32) - 1
-    rate = 1 / np.median(np.diff(flips))
-    movie = make_stimulus(contrast, frame_rate=rate, pixel_um=50, name="checkers", time=flips)
-    names = [f"cell_{k}" for k in range(1, 7)]
-    recording = make_recording(bin_spikes(trains, flips), time=flips, frame_rate=rate, cells=names)
+    movie, recording, first = mouse_checkers
     found = sta_significance(movie, recording, history=24, level=0.01)
     assert found["found"].all() and (found["p"] < 0.001).all()
     assert (found["threshold"] < 5.5).all()
     known = [(9, 30, 21), (10, 31, 20), (7, 31, 20), (8, 33, 25), (10, 33, 25), (10, 31, 24)]
     for cell, (frames, x, y) in enumerate(known):
-        place = (23 - frames, y - int(stored["y0"]), x - int(stored["x0"]))
+        place = (23 - frames, y - first[0], x - first[1])
         assert np.unravel_index(np.abs(found["z"][cell]).values.argmax(), (24, 24, 24)) == place
         assert found["significant"].values[cell][place]
         assert found["significant"][cell].sum() < 300
