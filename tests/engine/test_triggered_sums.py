@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from retinacodec.triggered_sums import sparse_is_faster, triggered_sum
+from retinacodec.triggered_sums import sparse_is_faster, stretch_sum, triggered_sum
 
 
 def _definition(movie, counts, history, latency):
@@ -62,3 +62,14 @@ def test_few_spikes_are_walked_over_and_many_multiplied(cells, monkeypatch):
         for share in (0.2, 0.8)
     )
     assert sparse_is_faster(few, 40, 2500) and not sparse_is_faster(many, 40, 2500)
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 4), (3, 9), (20, 60), (59, 60)])
+def test_a_stretch_is_the_sum_without_all_other_counts(start, stop):
+    generator = torch.Generator().manual_seed(0)
+    movie = torch.randn((60, 3, 4), generator=generator, dtype=torch.float64)
+    counts = torch.rand((60, 2), generator=generator, dtype=torch.float64)
+    inside = counts.clone()
+    inside[:start] = inside[stop:] = 0
+    found = stretch_sum(movie, counts, start, stop, history=5, latency=2)
+    torch.testing.assert_close(found, triggered_sum(movie, inside, 5, 2))
