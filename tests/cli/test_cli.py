@@ -188,7 +188,7 @@ def test_a_film_of_a_field(capsys, tmp_path, recording, model):
     assert code == 0, err
     assert str(out) in said and out.stat().st_size > 1000
     code, _, err = call(capsys, *words, "--overwrite", "--cell", "nobody")
-    assert code == 2 and "no 'nobody'" in err
+    assert code == 2 and "no cell 'nobody'" in err
 
 
 def test_modes_by_another_method_and_block_by_block(capsys, tmp_path, recording, model):
