@@ -97,8 +97,9 @@ FIELD_FIGURES = (
         "Maps at the lag of the peak (red: brighter than grey before a spike, blue: darker), in "
         "standard errors, with the ellipse of a Gaussian at 1.5 sigma; beside them, where the "
         "movie is white noise, the network's mean instantaneous field over frames it was not "
-        "fitted to, with its correlation with the average of those frames. Time courses with "
-        "their 95 % bands; lag 0 is the frame on screen in the spike's own bin. Stars: p below "
+        "fitted to, with its correlation with the average of those frames, and the same "
+        "corrected for the noise of the average. Time courses with their 95 % bands, dashed those "
+        "of the network; lag 0 is the frame on screen in the spike's own bin. Stars: p below "
         ".05, .01 and .001 against spikes shifted in time.",
         ("sta", "sta_table"),
         _averages,
@@ -108,8 +109,8 @@ FIELD_FIGURES = (
         "Model fields against spike-triggered averages",
         "Correlation of each model's mean instantaneous field with the average of spikes in "
         "frames that it was not fitted to: of whole fields, which noise of the average lowers, "
-        "and of the maps and time courses of their separable forms. Lines: 95 % intervals over "
-        "blocks of time.",
+        "of maps along the model's time course, and of time courses through the model's map. "
+        "Lines: 95 % intervals over blocks of time.",
         ("agreement_CNN",),
         _agreement,
     ),
