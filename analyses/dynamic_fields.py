@@ -101,9 +101,9 @@ def dynamic_fields(
     ----------
     .. [1] Melander et al., ICLR 2026, Figure 8B and D.
     """
-    rate = predict(circuit, movie, device=device)
     loading = None if modes is None else loading_on(check_modes(modes), movie)
     if frames is None:
+        rate = predict(circuit, movie, device=device)
         frames = firing_frames(circuit, rate, cells, loading, minimum_rate, max_frames)
     blocks = latent_blocks(
         circuit,

@@ -16,8 +16,8 @@ from retinacodec.analyses.field_windows import Square
 from retinacodec.analyses.triggered_responses import TriggeredResponses, triggered_responses
 from retinacodec.circuit import Circuit, predict
 from retinacodec.errors import InputError, Problems
-from retinacodec.gradients import packed_fields
-from retinacodec.latents import membership
+from retinacodec.gradients import latent_blocks
+from retinacodec.latents import mean_of_blocks, membership
 from retinacodec.plotting import COLOURS
 from retinacodec.separable import separate
 from retinacodec.triggered_sums import stretch_sum
@@ -109,10 +109,9 @@ def compare_with_average(
     |A_b|^2) / (1 - sum_b w_b^2)``, the power that blocks share.
 
     Intervals are ``score -+ t_(B-1) se`` with the jackknife's ``se^2 = (B - 1) / B sum_b (score_b
-    - mean)^2`` over scores without block b, all but ``slope`` and
-    ``corrected`` kept within -1 and 1. Blocks drawn with
-    replacement would not do: they make averages noisier than the one that is judged, and lower
-    its correlation.
+    - mean)^2`` over scores without block b, all but ``slope`` and ``corrected`` kept within -1
+    and 1. Blocks drawn with replacement would not do: they make averages noisier than the one
+    that is judged, and lower its correlation.
 
     References
     ----------
@@ -137,16 +136,10 @@ def compare_with_average(
         raise InputError(f"frames: {used.size} with a response are too few for {blocks} blocks")
     step = -(-used.size // _FIELDS) if every is None else every
     label = np.arange(used.size) * blocks // used.size
-    packed = packed_fields(
-        circuit,
-        movie,
-        cells=names,
-        frames=used[::step],
-        device=device,
-        budget_gb=np.inf,
-        progress=progress,
+    shown = latent_blocks(
+        circuit, movie, cells=names, frames=used[::step], device=device, progress=progress
     )
-    fields = packed.mean(membership(label[::step]))
+    fields = mean_of_blocks(shown, membership(label[::step]))
     averages = _averages(movie, responses, used, label, **past)
     pairs = _Pairs(
         fields.transpose("cell", "group", ...).values.astype(np.float64),

@@ -89,9 +89,9 @@ def field_similarity(
     ----------
     .. [1] Melander et al., ICLR 2026, Figure 8B and D, of which this is the test.
     """
-    rate = predict(circuit, movie, device=device)
     loading = loading_on(check_modes(modes), movie)
     if frames is None:
+        rate = predict(circuit, movie, device=device)
         frames = firing_frames(circuit, rate, cells, loading, minimum_rate, max_frames)
     wanted = np.atleast_1d(np.asarray(frames))
     sets = mode_sets(loading.rename(frame="time"), share=share).rename(time="frame")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from retinacodec.field_rows import mean_weights, positions
 from retinacodec.first_layer import Filters
 from retinacodec.separable import describe, separate
 
-__all__ = ["LatentFields", "membership"]
+__all__ = ["LatentFields", "mean_of_blocks", "membership"]
 
 Array = npt.NDArray[Any]
 
@@ -303,6 +303,37 @@ class LatentFields:
             name="field",
             attrs={"units": "Hz", "long_name": "rate change per unit contrast"},
         )
+
+
+def mean_of_blocks(blocks: Iterable[LatentFields], weights: xr.DataArray) -> xr.DataArray:
+    """Return weighted mean fields of frames that come a block at a time.
+
+    Parameters
+    ----------
+    blocks : iterable of LatentFields
+        Consecutive runs of frames, of the same cells.
+    weights : xarray.DataArray (time[, cell][, ...])
+        Weight of each frame of all blocks together; other dimensions stand for separate sets.
+
+    Returns
+    -------
+    xarray.DataArray ([...,] cell, lag, y, x)
+        Mean fields, as `LatentFields.mean` gives them of the whole. One block is held at a time.
+
+    Raises
+    ------
+    InputError
+        If there is no block.
+    """
+    total = weights.sum("time")
+    done, sums, block = 0, None, None
+    for block in blocks:
+        count = block.rate.sizes["time"]
+        part = block.weighted_sum(weights.isel(time=slice(done, done + count)))
+        sums, done = part if sums is None else sums + part, done + count
+    if block is None or sums is None:
+        raise InputError("fields: no frames")
+    return block.field((sums / total.where(total > 0)).transpose(*sums.dims))
 
 
 def membership(labels: npt.ArrayLike) -> xr.DataArray:

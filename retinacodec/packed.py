@@ -16,7 +16,7 @@ from retinacodec.descent import Descent
 from retinacodec.errors import InputError
 from retinacodec.field_rows import batch_starts, mean_weights, positions
 from retinacodec.first_layer import Filters
-from retinacodec.latents import LatentFields
+from retinacodec.latents import LatentFields, mean_of_blocks
 
 __all__ = ["PackedFields", "pack_slopes"]
 
@@ -168,16 +168,7 @@ class PackedFields:
         xarray.DataArray ([...,] cell, lag, y, x)
             Mean fields, Hz per unit contrast; NaN where the weights of a set are all 0.
         """
-        given = mean_weights(weights, self.rate.sizes["time"])
-        total = given.sum("time")
-        done, sums, block = 0, None, None
-        for block in self.blocks():
-            count = block.rate.sizes["time"]
-            part = block.weighted_sum(given.isel(time=slice(done, done + count)))
-            sums, done = part if sums is None else sums + part, done + count
-        if block is None or sums is None:
-            raise InputError("fields: no frames")
-        return block.field((sums / total.where(total > 0)).transpose(*sums.dims))
+        return mean_of_blocks(self.blocks(), mean_weights(weights, self.rate.sizes["time"]))
 
     def _unpacked(self) -> LatentFields:
         """Return the latents of all rows."""

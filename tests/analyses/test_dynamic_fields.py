@@ -1,5 +1,7 @@
 """Dynamic fields of a circuit with an ON and an OFF pathway in two places, known exactly."""
 
+import importlib
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,7 @@ from retinacodec.circuit import Circuit, predict
 from retinacodec.errors import InputError
 from retinacodec.field_files import stream_fields
 from retinacodec.gradients import instantaneous_fields, latent_fields
+from retinacodec.models import ToyCircuit
 from retinacodec.plotting import figure
 from retinacodec.schema import make_stimulus
 
@@ -279,3 +282,16 @@ def test_the_figure_of_the_dynamics_shows_its_numbers(planted):
     panels = [text.get_text() for part in drawing.subfigs for ax in part.axes for text in ax.texts]
     nested = [text.get_text() for ax in drawing.subfigs[0].subfigs[0].axes for text in ax.texts]
     assert set("BCDEF") <= set(panels) and "A" in nested
+
+
+def test_rates_of_the_whole_movie_are_not_asked_for_where_frames_are_given(monkeypatch):
+    def never(*_args, **_options):
+        raise AssertionError("the whole movie was predicted")
+
+    module = importlib.import_module("retinacodec.analyses.dynamic_fields")
+    monkeypatch.setattr(module, "predict", never)
+    pixels = np.random.default_rng(0).normal(size=(9, 3, 3))
+    movie = make_stimulus(pixels, frame_rate=60, pixel_um=50, name="noise")
+    circuit = Circuit(ToyCircuit(), ["relu1"])
+    found = dynamic_fields(circuit, movie, frames=[4, 6], minimum_rate=0.0, progress=False)
+    assert found.sizes["time"] == 2
