@@ -86,8 +86,8 @@ def is_white(movie: xr.Dataset) -> bool:
     if not power > 0:
         return False
     for axis in range(3):
-        one, other = (np.take(around, part, axis) for part in _neighbours(around.shape[axis]))
-        if one.size and abs(float((one * other).mean())) > _WHITE * power:
+        rows = np.moveaxis(around, axis, 0)
+        if len(rows) > 1 and abs(float((rows[:-1] * rows[1:]).mean())) > _WHITE * power:
             return False
     return True
 
@@ -174,8 +174,3 @@ def _map_dynamics(study: Study, target: Target, rule: Rule) -> None:
         device=settings.device,
     )
     analyses.field_film(scene, study.folder / "figures" / "field.mp4", overwrite=True)
-
-
-def _neighbours(size: int) -> tuple[Any, Any]:
-    """Return the positions of all but the last, and of all but the first."""
-    return np.arange(size - 1), np.arange(1, size)
