@@ -10,6 +10,7 @@ import xarray as xr
 from meter import main, measure, report
 from real_fields_figures import draw_mouse, draw_salamander
 from real_recordings import Fitted, mouse, salamander
+from regularised import mouse_regularised
 
 from retinacodec.analyses import (
     compare_models,
@@ -208,6 +209,7 @@ if __name__ == "__main__":
         {
             "mouse_fields": mouse_fields,
             "mouse_models": mouse_models,
+            "mouse_regularised": mouse_regularised,
             "salamander_fields": salamander_fields,
             "salamander_models": salamander_models,
         },
