@@ -14,6 +14,7 @@ from cyclopts import CycloptsError, Parameter
 
 from retinacodec import cli_circuits as cli_circuits
 from retinacodec import cli_fields as cli_fields
+from retinacodec import cli_recordings as cli_recordings
 from retinacodec.cli_words import Device, Out, Overwrite, Seed, app, write_result
 from retinacodec.errors import InputError, RecordingError, RetinacodecError
 
@@ -72,49 +73,6 @@ def config(
         return
     example = RecordingSettings(file=Path("recording.nwb"))
     print(settings_toml(StudySettings(name="my study", recording=example)), end="")
-
-
-@app.command
-def info(
-    file: Annotated[Path, Parameter(help="Any file: NWB, HDF5, movie, result.")],
-    *,
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
-) -> None:
-    """Say what is in a file, what is wrong with it, and the next command to type."""
-    from retinacodec.importers import describe
-
-    found = describe(file)
-    if as_json:
-        print(json.dumps(found.to_dict(), indent=2, default=str))
-    else:
-        print(found.text())
-    if found.problems:
-        raise SystemExit(1)
-
-
-@app.command(name="import")
-def import_(
-    source: Annotated[Path, Parameter(help="The recording in its own format.")],
-    *,
-    out: Out,
-    stimulus: Annotated[str | None, Parameter(help="Which stimulus, if there are several.")] = None,
-    pixel_um: Annotated[
-        float | None, Parameter(help="Pixel side, um, if the file has none.")
-    ] = None,
-    overwrite: Overwrite = False,
-) -> None:
-    """Turn a recording of another format into NWB 2.
-
-    CRCNS ret-1 (NWB 1): retinacodec import 20080606_R2.nwb --out mouse.nwb --stimulus rec_stim_2
-
-    Laboratory HDF5: retinacodec import naturalscene.h5 --out cells.nwb --pixel-um 55
-    """
-    from retinacodec.importers import import_recording
-
-    written = import_recording(
-        source, out, stimulus=stimulus, pixel_um=pixel_um, overwrite=overwrite
-    )
-    print(f"{written}\nnext: retinacodec info {written}")
 
 
 @app.command
