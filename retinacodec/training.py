@@ -11,7 +11,12 @@ from torch import nn
 
 from retinacodec.devices import resolve_device
 from retinacodec.recordings import Split, split_blocks
-from retinacodec.training_checks import check_cells, check_split, checked_circuit
+from retinacodec.training_checks import (
+    check_cells,
+    check_split,
+    checked_circuit,
+    warn_of_repeats,
+)
 from retinacodec.training_loop import Job, Plan, own_randomness, run_loop
 
 __all__ = ["Fit", "fit", "train"]
@@ -173,7 +178,8 @@ def train(
         )
     plan = Plan(epochs, batch, lr, weight_decay, activity_l1, patience, seed)
     plan.check()
-    check_split(split, movie.sizes["time"], circuit.first_frame)
+    check_split(split, movie.sizes["time"], circuit.first_frame, history=circuit.history or 1)
+    warn_of_repeats(movie, split, circuit)
     where = resolve_device(device, model)
     job = Job.of(copy.deepcopy(model), circuit, movie, recording, split, where)
     check_cells(recording, job.training)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import xarray as xr
 from torch import nn
 
 from retinacodec.circuit import Circuit, check_circuit
 from retinacodec.errors import InputError, Problems
+from retinacodec.leaks import repeated_windows, shared_windows
 from retinacodec.recordings import Split
 from retinacodec.runs import Runs
 from retinacodec.schema import check_pair, check_recording, check_stimulus
 
-__all__ = ["check_cells", "check_split", "checked_circuit"]
+__all__ = ["check_cells", "check_split", "checked_circuit", "warn_of_repeats"]
+
+_log = logging.getLogger(__name__)
 
 
 def checked_circuit(model: nn.Module, movie: xr.Dataset, recording: xr.Dataset) -> Circuit:
@@ -45,8 +50,8 @@ def checked_circuit(model: nn.Module, movie: xr.Dataset, recording: xr.Dataset) 
     return circuit
 
 
-def check_split(split: Split, frames: int, first: int) -> None:
-    """Raise unless the sets are disjoint, in order and inside the movie."""
+def check_split(split: Split, frames: int, first: int, *, history: int) -> None:
+    """Raise unless the sets are disjoint, in order, inside the movie and share no frame of it."""
     problems = Problems()
     problems.require(len(split.train) > 0, "the training set is empty")
     for name in ("train", "validation", "test"):
@@ -60,7 +65,28 @@ def check_split(split: Split, frames: int, first: int) -> None:
     problems.require(
         both.size == 0, f"{both.size} training frames are also used for validation or testing"
     )
+    leaks = shared_windows(split, history) if both.size == 0 else {}
+    words = ", ".join(f"{count} of {one} with {other}" for (one, other), count in leaks.items())
+    problems.require(
+        not leaks,
+        f"stimulus windows of {history} frames share frames between sets ({words}); leave out "
+        "the first responses of each block, as split_blocks does",
+    )
     problems.raise_as("split")
+
+
+def warn_of_repeats(movie: xr.Dataset, split: Split, circuit: Circuit) -> None:
+    """Log a warning where the movie shows in the test set what it showed in the training set."""
+    if not len(split.test):
+        return
+    again = repeated_windows(movie, split, circuit.history or 1, circuit.latency or 0)
+    if again.any():
+        _log.warning(
+            "%d of %d test windows repeat, frame by frame, what was trained on; scores on them "
+            "say nothing about new stimuli",
+            again.sum(),
+            again.size,
+        )
 
 
 def check_cells(recording: xr.Dataset, training: Runs) -> None:
