@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from retinacodec.errors import RecordingError
 from retinacodec.nwb_coding import read_note
 from retinacodec.nwb_pixels import Pixels, pixels_of
-from retinacodec.nwb_spikes import seconds, text
+from retinacodec.nwb_spikes import text
+from retinacodec.nwb_times import checked_times, stated_times
 
 __all__ = ["NwbMovie", "find_movies", "open_movie"]
 
@@ -171,28 +172,8 @@ def _flips(
     frames = _frame_count(group)
     exact = file.get(f"processing/misc/{name}_frame_onsets/data") if note else None
     if exact is not None and exact.shape == (frames,):
-        flips = np.asarray(exact[()], np.float64)
-    elif isinstance(group.get("timestamps"), h5py.Dataset):
-        flips = seconds(group["timestamps"], path)
-        if frames is not None and flips.shape != (frames,):
-            raise RecordingError(
-                path,
-                f"{name} has {flips.size} timestamps for {frames} frames",
-                "one flip time a frame is needed; cut or repair the longer one",
-            )
-    else:
-        flips = _regular(group, name, frames, path)
-    if flips.ndim != 1 or flips.size < 2:
-        raise RecordingError(path, f"{name} has {flips.size} frames, too few for a movie")
-    if not np.isfinite(flips).all():
-        first = int(np.flatnonzero(~np.isfinite(flips))[0])
-        raise RecordingError(path, f"{name}: timestamp {first} is {flips[first]}")
-    falls = np.flatnonzero(np.diff(flips) <= 0)
-    if falls.size:
-        raise RecordingError(
-            path, f"{name}: timestamps do not increase after frame {falls[0]} ({falls.size} places)"
-        )
-    return flips
+        return checked_times(np.asarray(exact[()], np.float64), name, path)
+    return stated_times(group, path, frames)
 
 
 def _frame_count(group: h5py.Group) -> int | None:
@@ -201,24 +182,6 @@ def _frame_count(group: h5py.Group) -> int | None:
         return len(data)
     count = group.get("num_samples")
     return int(count[()]) if isinstance(count, h5py.Dataset) else None
-
-
-def _regular(group: h5py.Group, name: str, frames: int | None, path: str) -> Times:
-    start = group.get("starting_time")
-    if not isinstance(start, h5py.Dataset) or "rate" not in start.attrs:
-        raise RecordingError(
-            path,
-            f"{name} has neither timestamps nor a rate",
-            "without flip times spikes cannot be put into frames",
-        )
-    rate, first = float(start.attrs["rate"]), float(start[()])
-    if not (np.isfinite(rate) and rate > 0 and np.isfinite(first)):
-        raise RecordingError(path, f"{name} has a rate of {rate:g} Hz from {first:g} s")
-    if frames is None:
-        raise RecordingError(path, f"{name} does not say how many frames it has")
-    if rate < 1:
-        _log.warning("%s: %s runs at %g frames per second; is that the period?", path, name, rate)
-    return first + np.arange(frames) / rate
 
 
 def _written_presentations(
