@@ -1,44 +1,22 @@
-"""What an HDF5 file must not do before it is read: reach outside itself, claim absurd sizes."""
+"""The only door to HDF5 files: scanned before they are read, and every failure in words."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
 
 from retinacodec.errors import InputError, RecordingError, RetinacodecError
+from retinacodec.hdf5_scan import Limits, findings
 
 __all__ = ["Limits", "blaming", "is_hdf5", "open_hdf5", "scan"]
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a file may hold before it is refused.
-
-    Parameters
-    ----------
-    objects : int, default 200_000
-        Groups and datasets in the file.
-    expansion : float, default 300
-        Declared over stored size of a dataset above `expanded_bytes`; honest gzip of pictures
-        stays below about 30.
-    expanded_bytes : int, default 2 GiB
-        Datasets declared smaller than this may expand by any factor.
-    unwritten_bytes : int, default 64 MiB
-        Largest declared size of a dataset of which nothing is stored.
-    """
-
-    objects: int = 200_000
-    expansion: float = 300.0
-    expanded_bytes: int = 2 << 30
-    unwritten_bytes: int = 64 << 20
 
 
 def scan(path: str | Path, limits: Limits | None = None) -> list[str]:
@@ -56,15 +34,19 @@ def scan(path: str | Path, limits: Limits | None = None) -> list[str]:
     list of str
         One line for each finding; empty for a harmless file.
 
+    Raises
+    ------
+    RecordingError
+        If the file cannot be opened at all.
+
     Notes
     -----
-    The file is walked link by link and no data are read. External links, virtual datasets and
-    datasets with external raw storage would let a file show the bytes of any other file on the
-    machine as if they were its own. Soft links are not followed: inside one file they lead to
-    objects that the walk meets anyway.
+    External links, virtual datasets and datasets with external raw storage would let a file show
+    the bytes of any other file on the machine as if they were its own; a reference could lead to
+    such a dataset past all links. `retinacodec.hdf5_scan.findings` says how they are found.
     """
-    with _opened(path) as file:
-        return list(_findings(file, limits or Limits()))
+    with _explaining(Path(path)), _opened(path) as file:
+        return list(findings(file, limits or Limits()))
 
 
 @contextmanager
@@ -86,7 +68,8 @@ def open_hdf5(
     first : callable, optional
         Looks at the root of the file before the scan and may raise.
     unread : collection of str, optional
-        Names of links that the caller never opens: they may lead out of the file.
+        Patterns of places in the file that the caller never opens (``/movies/*/data``): links
+        there may lead out of the file.
 
     Yields
     ------
@@ -96,25 +79,38 @@ def open_hdf5(
     Raises
     ------
     RecordingError
-        If the file is missing, empty, cut short, not HDF5 or unsafe, and in place of every
-        unexpected error inside the block, with that error as its cause. Errors that this package
-        raises on purpose pass as they are.
+        If the file is missing, empty, cut short, not HDF5 or unsafe, if another program wrote
+        into it while it was read, and in place of every unexpected error inside the block, with
+        that error as its cause. Errors that this package raises on purpose pass as they are.
     """
     source = Path(path)
+    with _explaining(source), _opened(source) as file:
+        before = _state(file)
+        if first is not None:
+            first(file)
+        found = list(findings(file, limits or Limits(), unread))
+        if found:
+            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+            raise RecordingError(
+                source,
+                "unsafe: " + "; ".join(found[:3]) + more,
+                "ask for a self-contained copy (h5repack makes one)",
+            )
+        try:
+            yield file
+        finally:
+            if file and _state(file) != before:
+                raise RecordingError(
+                    source, "changed while it was read", "wait until it is written, then try again"
+                )
+
+
+@contextmanager
+def _explaining(source: Path) -> Iterator[None]:
+    """Turn whatever goes wrong with a file inside the ``with`` block into one line of words."""
     _check_outside(source)
     try:
-        with _opened(source) as file:
-            if first is not None:
-                first(file)
-            found = list(_findings(file, limits or Limits(), unread))
-            if found:
-                more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-                raise RecordingError(
-                    source,
-                    "unsafe: " + "; ".join(found[:3]) + more,
-                    "ask for a self-contained copy (h5repack makes one)",
-                )
-            yield file
+        yield
     except RetinacodecError:
         raise
     except MemoryError as error:
@@ -176,6 +172,12 @@ def _opened(path: str | Path) -> h5py.File:
         return h5py.File(path, "r")
 
 
+def _state(file: h5py.File) -> tuple[int, int]:
+    """Return size and time of the last change of the file that is open, whatever its name."""
+    state = os.fstat(file.id.get_vfd_handle())
+    return state.st_size, state.st_mtime_ns
+
+
 def _check_outside(path: Path) -> None:
     """Raise for whatever can be seen of a file without opening it as HDF5."""
     if path.is_dir():
@@ -209,50 +211,12 @@ def _explained(error: Exception) -> tuple[str, str]:
     if ends:
         have, whole = (int(size) / 1e6 for size in ends.groups())
         return f"is incomplete ({have:.3g} of {whole:.3g} MB)", "copy or download it again"
+    if "already open for write" in text:
+        return "is being written by another program, or was not closed by it", (
+            "close it there, or repair a copy with h5clear -s"
+        )
     if "filter" in text.lower():
         return f"holds data in a compression that is not installed here ({text})", (
             "install hdf5plugin, or rewrite it with gzip (h5repack -f GZIP=4)"
         )
     return f"cannot be read: {type(error).__name__}: {text[:200]}", "it may be damaged"
-
-
-def _findings(file: h5py.File, limits: Limits, unread: Collection[str] = ()) -> Iterator[str]:
-    count, seen, stack = 0, {h5py.h5o.get_info(file.id).addr}, [("", file["/"])]
-    while stack:
-        where, group = stack.pop()
-        for key in group:
-            name = f"{where}/{key}"
-            count += 1
-            if count > limits.objects:
-                yield f"more than {limits.objects} objects"
-                return
-            link = group.get(key, getlink=True)
-            if isinstance(link, h5py.ExternalLink) and key not in unread:
-                yield f"{name} links to another file ({link.filename})"
-            if not isinstance(link, h5py.HardLink):
-                continue
-            thing = group[key]
-            address = h5py.h5o.get_info(thing.id).addr
-            if address in seen:  # hard links may form cycles
-                continue
-            seen.add(address)
-            if isinstance(thing, h5py.Group):
-                stack.append((name, thing))
-            elif isinstance(thing, h5py.Dataset):
-                yield from _about_dataset(name, thing, limits)
-
-
-def _about_dataset(name: str, dataset: h5py.Dataset, limits: Limits) -> Iterator[str]:
-    if dataset.is_virtual:
-        yield f"{name} is put together from other files"
-        return
-    if dataset.external:
-        yield f"{name} is stored in another file ({dataset.external[0][0]})"
-        return
-    if dataset.shape is None:
-        return
-    declared, stored = dataset.size * dataset.dtype.itemsize, dataset.id.get_storage_size()
-    if stored == 0 and declared > limits.unwritten_bytes:
-        yield f"{name} claims {declared / 2**30:.1f} GiB and stores nothing"
-    elif declared > limits.expanded_bytes and declared > limits.expansion * stored:
-        yield f"{name} expands {declared / stored:.0f} times to {declared / 2**30:.1f} GiB"

@@ -33,7 +33,7 @@ class Format(Protocol):
 
 
 FORMATS: tuple[Format, ...] = (Ret1(), LabHdf5())
-UNREAD = frozenset({"data"})  # ret-1 files link to pixels elsewhere, which no format here opens
+UNREAD = frozenset({"/stimulus/presentation/*/data"})  # where ret-1 links to pixels elsewhere
 
 
 def recognised(file: h5py.File) -> Format | None:
