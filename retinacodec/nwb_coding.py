@@ -52,6 +52,8 @@ class Block:
         Ground truth with one row a frame, and its units.
     exact_onsets : bool, default False
         Keep the flip times beside the frame rate where the rate alone would round them.
+    shown : ndarray (presentation, frame), optional
+        Flip times of every presentation, s, where they did not follow one another at once.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Block:
     presentations: int = 1
     truth: Mapping[str, tuple[Array, str]] = field(default_factory=dict)
     exact_onsets: bool = False
+    shown: NDArray[np.float64] | None = None
 
     @property
     def period(self) -> float:
@@ -80,8 +83,20 @@ class Block:
 
     def all_onsets(self) -> NDArray[np.float64]:
         """Return the flip times of all presentations (frame,), s."""
+        if self.shown is not None:
+            return self.shown.ravel()
         starts = np.arange(self.presentations) * self.period
         return (starts[:, None] + self.onsets).ravel()
+
+    def spans(self) -> list[tuple[float, float]]:
+        """Return start and stop of each presentation, s."""
+        if self.shown is not None:
+            return [
+                (float(flips[0]), float(flips[-1] + frame_durations(flips)[-1]))
+                for flips in self.shown
+            ]
+        starts = float(self.onsets[0]) + np.arange(self.presentations) * self.period
+        return [(float(start), float(start + self.period)) for start in starts]
 
 
 def block_of(stimulus: xr.Dataset, presentations: int = 1) -> Block:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from retinacodec.nwb_coding import Block
-from retinacodec.nwb_trains import Train
+from retinacodec.nwb_traces import Trace
+from retinacodec.nwb_trains import CellColumn, Train
 
 __all__ = ["Prepared", "Session"]
 
@@ -76,9 +77,15 @@ class Prepared:
         Who, when, which animal.
     resolution : float, optional
         Smallest difference between two spike times, s; by default the smallest there is.
+    traces : sequence of Trace, optional
+        Potentials, fluorescence or rates.
+    columns : sequence of CellColumn, optional
+        What else is known about each cell, in the order of the trains.
     """
 
     blocks: Sequence[Block]
     trains: Sequence[Train]
     session: Session
     resolution: float | None = None
+    traces: Sequence[Trace] = ()
+    columns: Sequence[CellColumn] = ()

@@ -15,7 +15,7 @@ from retinacodec.nwb_coding import Block
 from retinacodec.recordings import frame_durations
 from retinacodec.schema import check_recording
 
-__all__ = ["Train", "trains_of_counts", "trains_of_times"]
+__all__ = ["CellColumn", "Train", "trains_of_counts", "trains_of_times"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,23 @@ class Train:
     cell: str
     times: NDArray[np.float64]
     observed: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class CellColumn:
+    """One fact about every cell, such as where it was recorded.
+
+    Parameters
+    ----------
+    name, description : str
+        Name of the column and plain words, with the unit.
+    values : sequence
+        One value a cell.
+    """
+
+    name: str
+    description: str
+    values: Sequence[float | int | str]
 
 
 def trains_of_times(spike_times: Mapping[str, npt.ArrayLike]) -> list[Train]:

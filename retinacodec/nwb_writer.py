@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from numpy.typing import NDArray
 
 from retinacodec.atomic import replacing
 from retinacodec.errors import InputError, Problems
 from retinacodec.nwb_coding import Block, block_of
+from retinacodec.nwb_parts import add_movies, add_units, new_file
 from retinacodec.nwb_session import Prepared, Session
-from retinacodec.nwb_trains import Train, trains_of_counts, trains_of_times
+from retinacodec.nwb_traces import add_traces, trace_of
+from retinacodec.nwb_trains import trains_of_counts, trains_of_times
 from retinacodec.progress import track
 
 __all__ = ["creating", "store", "write_nwb"]
 
-_CHUNK_BYTES = 1 << 20
 _SLAB_BYTES = 1 << 25
 
 
@@ -35,6 +32,7 @@ def write_nwb(
     recording: xr.Dataset | Sequence[xr.Dataset] | None = None,
     *,
     spike_times: Mapping[str, npt.ArrayLike] | None = None,
+    traces: xr.Dataset | Sequence[xr.Dataset] | None = None,
     session: Session | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -52,6 +50,10 @@ def write_nwb(
         that binning them again gives the same counts.
     spike_times : mapping of str to array_like, optional
         Spike times of each cell in seconds on the clock of the movies, instead of counts.
+    traces : Traces or sequence of Traces, optional
+        ``trace`` (time, cell) on the frames of each movie, or ``repeats`` (repeat, time, cell),
+        in "mV" (written as current clamp recordings), "dF/F" (responses of regions) or "Hz"
+        (rates); NaN where a cell was not sampled.
     session : Session, optional
         Who, when, which animal; by default that of a simulation.
     overwrite : bool, default False
@@ -76,23 +78,40 @@ def write_nwb(
     if recording is not None and spike_times is not None:
         raise InputError("write_nwb: expected counts (recording) or spike_times, got both")
     movies = [movie] if isinstance(movie, xr.Dataset) else list(movie)
-    recordings: list[xr.Dataset] = []
-    if recording is not None:
-        recordings = [recording] if isinstance(recording, xr.Dataset) else list(recording)
-        if len(recordings) != len(movies):
-            raise InputError(
-                f"write_nwb: expected one recording for each of {len(movies)} movies, "
-                f"got {len(recordings)}"
-            )
-    shown = [one.sizes.get("repeat", 1) for one in recordings] or [1] * len(movies)
+    recordings = _one_each(recording, len(movies), "recording")
+    sampled = _one_each(traces, len(movies), "set of traces")
+    shown = [_presentations(k, recordings, sampled) for k in range(len(movies))]
     with creating(path, overwrite=overwrite) as temporary:
         blocks = [block_of(one, times) for one, times in zip(movies, shown, strict=True)]
         if spike_times is not None:
             trains = trains_of_times(spike_times)
         else:
             trains = trains_of_counts(recordings, blocks) if recordings else []
-        store(temporary, Prepared(blocks, trains, session or Session()))
+        series = [trace_of(one, block) for one, block in zip(sampled, blocks, strict=False)]
+        store(temporary, Prepared(blocks, trains, session or Session(), traces=series))
     return Path(path)
+
+
+def _one_each(
+    given: xr.Dataset | Sequence[xr.Dataset] | None, movies: int, what: str
+) -> list[xr.Dataset]:
+    """Return one dataset a movie, or none at all."""
+    if given is None:
+        return []
+    found = [given] if isinstance(given, xr.Dataset) else list(given)
+    if len(found) != movies:
+        raise InputError(
+            f"write_nwb: expected one {what} for each of {movies} movies, got {len(found)}"
+        )
+    return found
+
+
+def _presentations(movie: int, *responses: Sequence[xr.Dataset]) -> int:
+    """Return how often a movie was shown; all that was recorded must agree."""
+    counts = {found[movie].sizes.get("repeat", 1) for found in responses if found} or {1}
+    if len(counts) > 1:
+        raise InputError(f"write_nwb: counts and traces have {sorted(counts)} repeats of one movie")
+    return counts.pop()
 
 
 @contextmanager
@@ -151,8 +170,7 @@ def _check_blocks(blocks: Sequence[Block]) -> None:
     problems.require(len(blocks) > 0, "expected at least one movie")
     problems.require(len(set(names)) == len(names), f"movies need different names, got {names}")
     spans = sorted(
-        (block.onsets[0], block.onsets[0] + block.presentations * block.period, block.name)
-        for block in blocks
+        (spans[0][0], spans[-1][1], block.name) for block in blocks for spans in [block.spans()]
     )
     for (_, stop, first), (start, _, second) in pairwise(spans):
         problems.require(
@@ -167,150 +185,12 @@ def _write_structure(path: Path, contents: Prepared) -> None:
     """Write everything but the pixels, for which room is made."""
     from pynwb import NWBHDF5IO
 
-    file = _new_file(contents.session)
-    screen = file.create_device(name="screen", description=contents.session.screen)
-    for block in contents.blocks:
-        file.add_stimulus(_series(block, screen))
-        _add_truth(file, block)
-    _add_presentations(file, contents.blocks)
-    _add_units(file, contents.trains, contents.resolution)
+    file = new_file(contents.session)
+    add_movies(file, contents.blocks, contents.session.screen)
+    add_units(file, contents.trains, contents.resolution, contents.columns)
+    add_traces(file, contents.traces)
     with h5py.File(path, "w") as room, NWBHDF5IO(file=room, mode="w") as io:
         io.write(file)
-
-
-def _new_file(session: Session) -> Any:
-    from pynwb import NWBFile
-    from pynwb.file import Subject
-
-    identifier = session.identifier or str(uuid.uuid4())
-    file = NWBFile(
-        session_description=session.description,
-        identifier=identifier,
-        session_start_time=session.start or datetime.now(UTC),
-        session_id=(session.session_id or identifier).replace("/", "-"),
-        experimenter=list(session.experimenter),
-        experiment_description=session.experiment_description,
-        lab=session.lab,
-        institution=session.institution,
-        keywords=list(session.keywords),
-        related_publications=list(session.publications) or None,
-        notes=session.notes or None,
-    )
-    file.subject = Subject(
-        subject_id=session.subject_id,
-        species=session.species,
-        sex=session.sex,
-        age=session.age,
-        description=session.subject_description,
-    )
-    return file
-
-
-def _timing(onsets: NDArray[np.float64]) -> dict[str, Any]:
-    """Return the rate where flips are regular to a nanosecond, as inspectors ask, or the flips."""
-    intervals = np.diff(onsets)
-    if np.unique(intervals.round(9)).size == 1:
-        rate = (onsets.size - 1) / (onsets[-1] - onsets[0])
-        return {"starting_time": float(onsets[0]), "rate": float(rate)}
-    return {"timestamps": _packed(onsets)}
-
-
-def _packed(values: NDArray[Any]) -> Any:
-    from pynwb import H5DataIO
-
-    return H5DataIO(values, compression="gzip", compression_opts=4, shuffle=True)
-
-
-def _series(block: Block, screen: Any) -> Any:
-    from pynwb import H5DataIO
-    from pynwb.image import OpticalSeries
-
-    frames, width, height = block.shape
-    per_frame = max(1, width * height * block.dtype.itemsize)
-    chunk = min(frames * block.presentations, max(1, _CHUNK_BYTES // per_frame))
-    room = H5DataIO(
-        shape=(frames * block.presentations, width, height),
-        dtype=block.dtype,
-        maxshape=(None, width, height),
-        chunks=(chunk, width, height),
-        compression="gzip",
-        compression_opts=4,
-        shuffle=block.dtype.itemsize > 1,
-    )
-    return OpticalSeries(
-        name=block.name,
-        description=block.description,
-        comments=block.note,
-        data=room,
-        unit="n.a.",
-        conversion=float(block.line[0]),
-        offset=float(block.line[1]),
-        distance=0.0,
-        field_of_view=np.asarray(block.field_um, np.float64) * 1e-6,
-        orientation="second axis is x, third axis is y, on the surface of the retina",
-        device=screen,
-        **_timing(block.all_onsets()),
-    )
-
-
-def _add_truth(file: Any, block: Block) -> None:
-    from pynwb import TimeSeries
-
-    timing = _timing(block.onsets)
-    series = {
-        f"{block.name}_{key}": (values, unit, f"{key} in each frame of {block.name}")
-        for key, (values, unit) in block.truth.items()
-    }
-    if block.exact_onsets and "rate" in _timing(block.all_onsets()):
-        series[f"{block.name}_frame_onsets"] = (
-            block.onsets,
-            "s",
-            f"flip times of {block.name} before rounding to a constant rate",
-        )
-    if not series:
-        return
-    module = file.processing.get("misc") or file.create_processing_module(
-        name="misc", description="what is known about each frame of the movies"
-    )
-    for name, (values, unit, words) in series.items():
-        module.add(
-            TimeSeries(
-                name=name, data=_packed(values), unit=unit or "n.a.", description=words, **timing
-            )
-        )
-
-
-def _add_presentations(file: Any, blocks: Sequence[Block]) -> None:
-    """List every presentation, numbered from 1 where a movie was repeated and 0 where not."""
-    from pynwb.epoch import TimeIntervals
-
-    rows = [
-        (float(start), float(start + block.period), block.name, repeat + 1 if repeated else 0)
-        for block in blocks
-        for repeated in [block.presentations > 1]
-        for repeat in range(block.presentations)
-        for start in [block.onsets[0] + repeat * block.period]
-    ]
-    if len(rows) < 2:
-        return
-    table = TimeIntervals(name="stimulus_presentations", description="one row a presentation")
-    table.add_column(name="stimulus_name", description="movie in the stimulus group")
-    table.add_column(name="repeat", description="number of the repeat, 0 where there is one only")
-    for start, stop, name, repeat in sorted(rows):
-        table.add_row(start_time=start, stop_time=stop, stimulus_name=name, repeat=repeat)
-    file.add_time_intervals(table)
-
-
-def _add_units(file: Any, trains: Sequence[Train], resolution: float | None) -> None:
-    if not trains:
-        return
-    file.add_unit_column(name="unit_name", description="name of the cell")
-    for train in trains:
-        observed = {} if train.observed is None else {"obs_intervals": train.observed}
-        file.add_unit(spike_times=train.times, unit_name=train.cell, **observed)
-    steps = [np.diff(train.times) for train in trains if train.times.size > 1]
-    smallest = [float(step[step > 0].min()) for step in steps if (step > 0).any()]
-    file.units.resolution = resolution or min([0.01, *smallest])
 
 
 def _fill(dataset: h5py.Dataset, block: Block) -> None:

@@ -1,0 +1,120 @@
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+
+from retinacodec.errors import InputError
+from retinacodec.nwb import Session, read_stimulus, write_nwb
+from retinacodec.schema import make_stimulus
+
+RNG = np.random.default_rng(0)
+
+
+def movie(frames=60, name="noise", first=0):
+    return make_stimulus(
+        RNG.choice([-1.0, 1.0], (frames, 4, 5)),
+        frame_rate=30.0,
+        pixel_um=50.0,
+        name=name,
+        first_frame=first,
+    )
+
+
+def traces(shown, unit, cells=("a/1", "b:2"), repeats=None, name="trace"):
+    values = RNG.normal(size=(shown.sizes["time"], len(cells))).astype(np.float32)
+    data = {"trace": (("time", "cell"), values)}
+    if repeats:
+        more = RNG.normal(size=(repeats, *values.shape)).astype(np.float32)
+        data["repeats"] = (("repeat", "time", "cell"), more)
+    coords = {"time": shown["time"], "cell": list(cells)}
+    return xr.Dataset(data, coords, attrs={"units": unit, "name": name})
+
+
+@pytest.fixture
+def silent():
+    from nwbinspector import inspect_nwbfile
+    from pynwb import validate
+
+    def check(path):
+        assert [
+            (m.check_function_name, m.message) for m in inspect_nwbfile(nwbfile_path=path)
+        ] == []
+        assert validate(path=str(path)) == []
+
+    return check
+
+
+def test_potentials_are_kept_in_millivolts_for_each_cell(tmp_path, silent):
+    shown = movie()
+    given = traces(shown, "mV")
+    given["trace"][10:13, 1] = np.nan
+    path = write_nwb(tmp_path / "a.nwb", shown, traces=given)
+    silent(path)
+    with h5py.File(path) as file:
+        first, second = (file[f"acquisition/{name}"] for name in ("a_1", "b_2"))
+        np.testing.assert_array_equal(first["data"], given["trace"][:, 0])
+        assert first["data"].attrs["conversion"] == 1e-3
+        assert first["data"].attrs["unit"] == "volts"
+        assert first["electrode/cell_id"][()] == b"a/1"
+        seen = np.isfinite(given["trace"][:, 1].values)
+        np.testing.assert_array_equal(second["data"], given["trace"][seen, 1])
+        np.testing.assert_array_equal(second["timestamps"], given["time"][seen])
+    xr.testing.assert_identical(read_stimulus(path), shown)
+
+
+def test_fluorescence_of_repeats_is_one_series_of_regions(tmp_path, silent):
+    movies = [movie(), movie(40, "clip", first=90)]
+    given = [traces(movies[0], "dF/F"), traces(movies[1], "dF/F", repeats=3)]
+    path = write_nwb(tmp_path / "a.nwb", movies, traces=given)
+    silent(path)
+    with h5py.File(path) as file:
+        series = file["processing/ophys/DfOverF/trace"]
+        both = np.concatenate([given[0]["trace"], given[1]["repeats"].values.reshape(-1, 2)])
+        np.testing.assert_array_equal(series["data"], both)
+        assert series["data"].attrs["unit"] == "dF/F"
+        table = file["processing/ophys/ImageSegmentation/cells of trace"]
+        assert table["cell_name"].asstr()[()].tolist() == ["a/1", "b:2"]
+
+
+@pytest.mark.parametrize(("unit", "cells"), [("dF/F", ["a"]), ("Hz", ["a"]), ("Hz", ["ä", "b"])])
+def test_other_traces_are_plain_series(tmp_path, silent, unit, cells):
+    shown = movie()
+    given = traces(shown, unit, cells, name="rate/10 ms")
+    session = Session(species="Mus musculus")
+    path = write_nwb(tmp_path / "a.nwb", shown, traces=given, session=session)
+    silent(path)
+    with h5py.File(path) as file:
+        module = "ophys" if unit == "dF/F" else "ecephys"
+        data = file[f"processing/{module}/rate_10 ms/data"]
+        np.testing.assert_array_equal(data, given["trace"])
+        assert data.attrs["unit"] == unit
+
+
+def test_traces_of_a_mouse_are_as_good(tmp_path, silent):
+    shown = movie()
+    for unit in ("mV", "dF/F"):
+        given = traces(shown, unit)
+        session = Session(species="Mus musculus")
+        silent(write_nwb(tmp_path / f"{unit[:2]}.nwb", shown, traces=given, session=session))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.assign_attrs(units="V"), "expected one of mV, dF/F, Hz, got 'V'"),
+        (lambda t: t.isel(time=slice(9)), "9 samples for 60 frames"),
+        (lambda t: t.rename(trace="x"), "no variable 'trace'"),
+        (lambda t: t.transpose(), "dims must be"),
+        (lambda t: t.assign_coords(cell=["a", "a"]), "not unique"),
+        (lambda t: t * np.inf, "infinite"),
+        (lambda t: t.where(t.cell == "a/1"), "cell b:2 has fewer than 2 samples"),
+        (lambda t: [t, t], "one set of traces for each of 1 movies, got 2"),
+    ],
+)
+def test_broken_traces_leave_nothing_behind(tmp_path, change, message):
+    shown = movie()
+    with xr.set_options(keep_attrs=True):
+        given = change(traces(shown, "mV"))
+    with pytest.raises(InputError, match=message):
+        write_nwb(tmp_path / "a.nwb", shown, traces=given)
+    assert list(tmp_path.iterdir()) == []
