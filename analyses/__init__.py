@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from retinacodec.analyses.alignment import alignment_words, check_alignment
+from retinacodec.analyses.alignment_figure import alignment_figure
 from retinacodec.analyses.cell_consensus import consensus_clusters, draw_consensus
 from retinacodec.analyses.cell_groups import (
     agreement_null,
@@ -66,13 +68,11 @@ from retinacodec.analyses.ground_truth import (
     ground_truth_table,
     score_modes,
 )
-from retinacodec.analyses.interneurons import (
-    channel_activations,
-    draw_interneuron_matches,
-    match_interneurons,
-)
+from retinacodec.analyses.interneuron_figure import draw_interneuron_matches
+from retinacodec.analyses.interneurons import match_interneurons
 from retinacodec.analyses.kernel_summary import kernel_summary
 from retinacodec.analyses.kernels_figure import kernel_gallery
+from retinacodec.analyses.layer_activations import channel_activations, line_movie, pad_movie
 from retinacodec.analyses.mode_choice import choose_modes, draw_mode_choice
 from retinacodec.analyses.mode_contrast import contrast_modes, draw_contrast
 from retinacodec.analyses.mode_correlations import draw_mode_correlations, mode_event_correlation
@@ -147,7 +147,10 @@ __all__ = [
     "WhiteNull",
     "active_modes",
     "agreement_null",
+    "alignment_figure",
+    "alignment_words",
     "channel_activations",
+    "check_alignment",
     "choose_combinations",
     "choose_events",
     "choose_modes",
@@ -234,6 +237,7 @@ __all__ = [
     "kernel_gallery",
     "kernel_summary",
     "layer_statistics",
+    "line_movie",
     "loading_at",
     "loading_on",
     "lone_frames",
@@ -250,6 +254,7 @@ __all__ = [
     "mode_sets",
     "modes_figure",
     "modes_numbers",
+    "pad_movie",
     "panel_numbers",
     "pathway_truth",
     "polarity_flips",
