@@ -2,333 +2,316 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 import xarray as xr
 
-from retinacodec.capture import tapped
-from retinacodec.circuit import Circuit, evaluating, movie_tensor
-from retinacodec.devices import resolve_device
-from retinacodec.errors import InputError, Problems
-from retinacodec.nulls import p_value
-from retinacodec.plotting import COLOURS
+from retinacodec.analyses.match_moments import FLOORS, Layers, common_moments, match_plan
+from retinacodec.analyses.unit_matching import (
+    LayerUnits,
+    MatchPlan,
+    Scores,
+    Selection,
+    score_units,
+)
+from retinacodec.bootstrap import percentiles
+from retinacodec.ceilings import cc_max
+from retinacodec.errors import InputError
+from retinacodec.nulls import discoveries, p_value
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-__all__ = ["channel_activations", "draw_interneuron_matches", "match_interneurons"]
+__all__ = ["Matched", "families", "match_interneurons", "matched", "summarised"]
 
 Array = npt.NDArray[Any]
-_ROWS = 4096
-
-
-def channel_activations(
-    circuit: Circuit,
-    movie: xr.Dataset,
-    layer: str | None = None,
-    *,
-    batch: int = 256,
-    budget_gb: float = 2.0,
-    device: str | torch.device | None = None,
-) -> xr.DataArray:
-    """Return what every unit of a layer put out while a movie was shown.
-
-    Parameters
-    ----------
-    circuit : Circuit
-        The circuit.
-    movie : xarray.Dataset
-        Stimulus that fits it.
-    layer : str, optional
-        Name of the layer; the circuit's first if left out.
-    batch : int, default 256
-        Windows computed at a time; the result does not depend on it.
-    budget_gb : float, default 2
-        Most memory the result may take.
-    device : str or torch.device, optional
-        Where to compute; the model's own device if left out.
-
-    Returns
-    -------
-    xarray.DataArray (time, channel[, y, x])
-        Activations, float32; time starts at frame ``circuit.first_frame``.
-
-    Raises
-    ------
-    InputError
-        If the movie or layer does not fit the circuit, or the result is larger than the budget.
-    """
-    name = layer or next(iter(circuit.layers), "")
-    circuit = Circuit(circuit.model, (name,), circuit.history, circuit.latency, circuit.outputs)
-    where = resolve_device(device, circuit.model)
-    windows = circuit.windows(movie_tensor(circuit, movie))
-    kept: list[Array] = []
-    with torch.no_grad(), evaluating(circuit.model, where) as model, tapped(model, [name]) as taps:
-        for part in windows.split(batch):
-            model(part.contiguous().to(where))
-            kept.append(taps[name].pop().cpu().numpy())
-            taps[name].clear()
-            _within(kept[0].nbytes / len(kept[0]) * len(windows), budget_gb)
-    dims = ("time", "channel", "y", "x")
-    values = np.concatenate(kept)
-    return xr.DataArray(
-        values,
-        dims=dims[: values.ndim],
-        coords={"time": movie["time"][circuit.first_frame :]},
-        name="activation",
-        attrs={"layer": name},
-    )
+_WORDS = {
+    "correlation": "held-out correlation with the best unit",
+    "low": "lower end of its interval",
+    "high": "upper end of its interval",
+    "selected": "correlation of the best unit on the blocks that chose it",
+    "p_value": "p against shifted traces, of this trace alone",
+    "p_family": "p against shifted traces, of the largest of all traces and layers",
+    "q_value": "false discovery rate over all traces and layers",
+    "correlation_any": "held-out correlation with the best unit of all layers",
+    "low_any": "lower end of its interval",
+    "high_any": "upper end of its interval",
+    "p_any": "p against shifted traces, choice among all layers",
+    "ceiling": "highest correlation that noise allows",
+    "normalised": "held-out correlation over the ceiling",
+}
 
 
 def match_interneurons(
     traces: xr.DataArray | xr.Dataset,
-    activations: xr.DataArray,
+    activations: xr.DataArray | Layers,
     *,
-    null_shifts: int = 200,
+    null_shifts: int | None = None,
+    blocks: int = 2,
+    gap: int | None = None,
+    least_shift: int | None = None,
+    floors: tuple[float, float] = FLOORS,
+    maps: bool = False,
+    draws: int = 1000,
+    level: float = 0.95,
     seed: int = 0,
 ) -> xr.Dataset:
     """Find the model unit most like each interneuron, and test it against shifted traces.
 
-    The unit is chosen on one half of the time and scored on the other, both ways round, so that
+    The unit is chosen on some blocks of time and scored on another, each block in turn, so that
     the choice among thousands of units does not inflate the score. The null repeats choice and
-    score with the trace shifted in time by a random amount, around the end to the beginning.
+    score with the trace shifted in time, around the end to the beginning.
 
     Parameters
     ----------
     traces : xarray.DataArray or xarray.Dataset (time, ...)
-        Interneuron traces with any further dims, such as type or type, y, x; of a dataset the
-        variable ``potential``.
-    activations : xarray.DataArray (time, channel[, y, x])
-        Activations of a layer, as `channel_activations` returns them.
-    null_shifts : int, default 200
-        Number of shifts.
+        Interneuron traces with any further dims, such as cell, or type, y, x; NaN where not
+        sampled, which is left out for that trace only. Of a dataset the variable ``trace``, else
+        ``potential``; its ``repeats`` (repeat, time, ...), if any, give noise ceilings.
+    activations : xarray.DataArray (time, channel[, y, x]), or mapping of them
+        Activations of a layer, or of several by name, as `channel_activations` returns them.
+    null_shifts : int, optional
+        Most shifts, evenly over the circle; all there are if left out.
+    blocks : int, default 2
+        Contiguous blocks of time. The unit for each is chosen by the mean over the others.
+    gap : int, optional
+        Moments left out between blocks; the model's history if left out, where the activations
+        name one.
+    least_shift : int, optional
+        Smallest shift in either direction, moments. If left out, the longest time after which
+        the autocorrelation of a trace falls below 0.1, or the model's history if that is longer;
+        a quarter of the time at most.
+    floors : (float, float), default (exp(-15), exp(-12))
+        A unit counts if its mean size over time, and its standard deviation in every block, are
+        above these, in units of the activations; and the deviation above a millionth of the
+        largest activation.
+    maps : bool, default False
+        Keep the correlation of every unit.
+    draws : int, default 1000
+        Resamples of blocks of at least 1 s, or of the least shift if that is longer.
+    level : float, default 0.95
+        Coverage of the intervals.
     seed : int, default 0
-        Seed of the shifts.
+        Seed of the resamples.
 
     Returns
     -------
     xarray.Dataset
-        With the traces' own dims: ``correlation``, the held-out Pearson r (mean of both ways);
-        ``selected``, the r on the half that chose; ``channel_correlation`` (..., channel), the
-        held-out r where the choice is among one channel's positions; ``null`` (shift, ...);
-        ``p_value`` = (1 + shifts at least as good) / (1 + shifts); and ``best_channel``,
-        ``best_row``, ``best_column``, the unit with the largest mean r of the halves. NaN, or -1
-        for a unit, where a trace does not vary in both halves.
+        With the traces' own dims, for a mapping after ``layer``: ``correlation``, the held-out
+        Pearson r (mean over blocks), with ``low`` and ``high``; ``selected``, the r on the blocks
+        that chose; ``channel_correlation`` (..., channel), the held-out r where the choice is
+        among one channel's positions; ``null`` (shift, ...); ``p_value`` = (1 + shifts at least
+        as good) / (1 + shifts); ``p_family``, against the best of all traces and layers of each
+        shift; ``q_value``, the false discovery rate; ``best_channel``, ``best_row``,
+        ``best_column``, the unit with the largest mean r of the blocks. For a mapping also
+        ``correlation_any``, ``low_any``, ``high_any``, ``p_any``, where the choice is among all
+        layers, and ``best_layer``. With repeats ``ceiling`` and ``normalised``. With `maps`
+        ``map`` (..., channel[, y, x]); of several layers ``map_<layer>``. ``moments`` counts what
+        each trace was sampled at; ``reason`` says why a value is NaN (or -1 for a unit), ``""``
+        elsewhere. Attributes say how many ``shifts`` there were, their ``least_shift``, and
+        ``independent_shifts``, how many of them are that far apart.
 
     Raises
     ------
     InputError
-        If the two share fewer than 20 moments, a value is not finite, or no unit varies.
+        If traces and activations share fewer than 20 moments, a trace is infinite, an activation
+        not finite, no unit varies or a number is out of range.
 
     Notes
     -----
-    Only the common moments count, in two contiguous halves. Shifts are uniform from a twentieth
-    of the time to all but a twentieth. Units constant in either half are left out.
+    With blocks b = 1 ... B, ``u_b = argmax_u sum_{a != b} r_a(u) / (B - 1)`` and
+    ``correlation = sum_b r_b(u_b) / B``. Blocks and shifts are of each trace's own moments, the
+    samples that are NaN cut out, so that shift s of all traces moves them by the same share of
+    the circle. Neighbouring shifts are alike: p is valid with any number of them, but no surer
+    than ``independent_shifts`` let it be. Intervals hold the chosen unit fixed.
 
     References
     ----------
     .. [1] Maheswaranathan et al., Neuron 111:2742, 2023 (model units and recorded interneurons).
+    .. [2] Westfall and Young, Resampling-based multiple testing, Wiley, 1993 (largest statistic).
     """
-    trace, unit = _aligned(traces, activations, null_shifts)
-    rows = trace.values.reshape(len(trace), -1).T.astype(np.float32)
-    halves = _Halves.of(unit.values)
-    true = halves.match(rows)
-    rng = np.random.default_rng(seed)
-    margin = max(1, len(trace) // 20)
-    shifts = rng.integers(margin, len(trace) - margin, null_shifts)
-    null = np.concatenate([halves.match(part).held_out for part in _shifted(rows, shifts)])
-    null = null.reshape(null_shifts, len(rows))
-    dims, shape = list(trace.dims[1:]), trace.shape[1:]
-    found = {
-        "correlation": true.held_out,
-        "selected": true.selected,
-        "p_value": p_value(true.held_out, null),
-        **true.best_unit(unit.shape[2:]),
-    }
-    data: dict[str, Any] = {key: (dims, value.reshape(shape)) for key, value in found.items()}
-    each = true.by_channel.T.reshape(*shape, unit.shape[1])
-    data["channel_correlation"] = ([*dims, "channel"], each)
-    data["null"] = (["shift", *dims], null.reshape(null_shifts, *shape))
-    coords = {key: value for key, value in trace.coords.items() if "time" not in value.dims}
-    layer = str(unit.attrs.get("layer", ""))
-    attrs = {"kind": "interneuron matches", "seed": seed, "layer": layer}
-    return xr.Dataset(data, coords=coords, attrs=attrs)
-
-
-def draw_interneuron_matches(matches: xr.Dataset, ax: Axes) -> Axes:
-    """Draw each interneuron's held-out correlation over the spread of its null.
-
-    Parameters
-    ----------
-    matches : xarray.Dataset
-        What `match_interneurons` returns.
-    ax : matplotlib.axes.Axes
-        Where to draw.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The axis; filled points are above 95 % of their null.
-    """
-    score = matches["correlation"].stack(interneuron=matches["correlation"].dims)
-    null = matches["null"].stack(interneuron=matches["correlation"].dims)
-    low, high = np.nanpercentile(null, [2.5, 97.5], axis=null.get_axis_num("shift"))
-    sure = matches["p_value"].values.ravel() <= 0.05
-    at = np.arange(score.size)
-    ax.hlines(at, low, high, color=COLOURS.quiet, linewidth=4, alpha=0.5, label="null, 95 %")
-    for chosen, face in ((sure, COLOURS.ink), (~sure, COLOURS.paper)):
-        ax.scatter(score[chosen], at[chosen], facecolor=face, edgecolor=COLOURS.ink, zorder=3)
-    names = [" ".join(map(str, name)) for name in score["interneuron"].values]
-    ax.set_yticks(at, names)
-    ax.invert_yaxis()
-    ax.axvline(0, color=COLOURS.quiet, linewidth=0.5)
-    ax.set_xlabel("held-out correlation with the best unit")
-    return ax
-
-
-@dataclass(frozen=True)
-class _Match:
-    """Correlations of rows with the best units; the first axis is which half chose."""
-
-    chosen: Array
-    scored: Array
-    mean: Array
-    place: Array
-
-    @property
-    def by_channel(self) -> Array:
-        """Held-out correlation (channel, row) of the best position in each channel."""
-        return self.scored.mean(axis=0)
-
-    @property
-    def held_out(self) -> Array:
-        """Held-out correlation (row,) of the best unit of all channels."""
-        return self._at_best(self.scored)
-
-    @property
-    def selected(self) -> Array:
-        """Correlation (row,) of the best unit on the half that chose it."""
-        return self._at_best(self.chosen)
-
-    def best_unit(self, size: tuple[int, ...]) -> dict[str, Array]:
-        """Return the unit (row,) with the largest mean correlation of both halves; -1 for none."""
-        channel = np.nan_to_num(self.mean, nan=-np.inf).argmax(axis=0)
-        place = np.take_along_axis(self.place, channel[None], axis=0)[0]
-        row, column = np.divmod(place, size[-1] if size else 1)
-        known = np.isfinite(self.mean).any(axis=0)
-        names = ("best_channel", "best_row", "best_column")
-        return {
-            name: np.where(known, value, -1)
-            for name, value in zip(names, (channel, row, column), strict=True)
-        }
-
-    def _at_best(self, values: Array) -> Array:
-        best = np.nan_to_num(self.chosen, nan=-np.inf).argmax(axis=1)
-        return np.take_along_axis(values, best[:, None], axis=1)[:, 0].mean(axis=0)
-
-
-@dataclass(frozen=True)
-class _Halves:
-    """Standardised activations (channel, position, time) of two halves; constant units are 0."""
-
-    first: Array
-    second: Array
-    usable: npt.NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, activations: Array) -> _Halves:
-        units = activations.reshape(*activations.shape[:2], -1).transpose(1, 2, 0)
-        middle = units.shape[-1] // 2
-        floor = 1e-6 * float(np.abs(units).max())
-        parts = (units[..., :middle], units[..., middle:])
-        usable = np.logical_and(*(part.std(axis=-1) > floor for part in parts))
-        if not usable.any():
-            raise InputError("activations: no unit varies over time; check the layer and the model")
-        first, second = (_standardised(part, usable) for part in parts)
-        return cls(first, second, usable)
-
-    def match(self, rows: Array) -> _Match:
-        """Match traces (row, time) with the best unit of each channel."""
-        middle = self.first.shape[-1]
-        parts = (rows[:, :middle], rows[:, middle:])
-        varies = np.logical_and(*(part.std(axis=-1) > 0 for part in parts))
-        first, second = (_standardised(part, varies) for part in parts)
-        found = [
-            self._channel(first @ a.T / a.shape[-1], second @ b.T / b.shape[-1], use)
-            for a, b, use in zip(self.first, self.second, self.usable, strict=True)
-        ]
-        chosen, scored, mean = (
-            np.where(varies, np.stack([each[k] for each in found], axis=-2), np.nan)
-            for k in range(3)
-        )
-        return _Match(chosen, scored, mean, np.stack([each[3] for each in found]))
-
-    @staticmethod
-    def _channel(
-        first: Array, second: Array, usable: npt.NDArray[np.bool_]
-    ) -> tuple[Array, Array, Array, Array]:
-        """Choose a position for each row (row, position) on each half, and score on the other."""
-        if not usable.any():
-            gone = np.full(len(first), np.nan)
-            return np.stack([gone] * 2), np.stack([gone] * 2), gone, np.zeros(len(first), int)
-        both = (first, second, (first + second) / 2)
-        places = [np.where(usable, r, -np.inf).argmax(axis=1) for r in both]
-        at = np.arange(len(first))
-        chosen = np.stack([first[at, places[0]], second[at, places[1]]])
-        scored = np.stack([second[at, places[0]], first[at, places[1]]])
-        return chosen, scored, both[2][at, places[2]], places[2]
-
-
-def _standardised(values: Array, usable: npt.NDArray[np.bool_]) -> Array:
-    """Return float32 values with mean 0 and deviation 1 along the last axis, 0 if not usable."""
-    values = values - values.mean(axis=-1, keepdims=True, dtype=np.float64)
-    deviation = np.where(usable, values.std(axis=-1), np.inf)
-    return (values / deviation[..., None]).astype(np.float32)
-
-
-def _shifted(rows: Array, shifts: Array) -> Iterator[Array]:
-    """Yield all traces at each shift (shift * row, time), some shifts at a time."""
-    step = max(1, _ROWS // len(rows))
-    for start in range(0, len(shifts), step):
-        yield np.concatenate([np.roll(rows, k, axis=1) for k in shifts[start : start + step]])
-
-
-def _aligned(
-    traces: xr.DataArray | xr.Dataset, activations: xr.DataArray, null_shifts: int
-) -> tuple[xr.DataArray, xr.DataArray]:
-    """Return traces and activations at their common moments, time first."""
-    problems = Problems()
-    if isinstance(traces, xr.Dataset):
-        if "potential" not in traces:
-            raise InputError("traces: expected a variable 'potential'; pass a DataArray instead")
-        traces = traces["potential"]
-    problems.require("time" in traces.dims, f"traces: expected a dim time, got {traces.dims}")
-    have = activations.dims[:2]
-    problems.require(
-        have == ("time", "channel"), f"activations: expected (time, channel, ...), got {have}"
+    trace, layers = common_moments(traces, activations)
+    plan, attrs = match_plan(
+        trace,
+        layers,
+        null_shifts=null_shifts,
+        blocks=blocks,
+        gap=gap,
+        least_shift=least_shift,
+        floors=floors,
+        draws=draws,
+        seed=seed,
     )
-    problems.require(null_shifts >= 1, f"null_shifts: expected at least 1, got {null_shifts}")
-    problems.raise_as("match_interneurons")
-    others = {*traces.dims, *activations.dims} - {"time"}
-    traces = traces.transpose("time", ...)
-    trace, unit = xr.align(traces, activations, join="inner", exclude=others)
-    count = trace.sizes["time"]
-    problems.require(count >= 20, f"expected 20 common moments or more, got {count}")
-    for name, values in (("traces", trace), ("activations", unit)):
-        problems.require(bool(np.isfinite(values).all()), f"{name}: a value is NaN or infinite")
-    problems.raise_as("match_interneurons")
-    return trace, unit
+    match = matched(trace, layers, plan)
+    several = isinstance(activations, Mapping)
+    result = _dataset(trace, layers, match, level, maps=maps, several=several)
+    steps = np.round(plan.shifts * trace.sizes["time"]).astype(int)
+    result = result.assign_coords(shift=("shift", steps, {"long_name": "shift, moments"}))
+    if isinstance(traces, xr.Dataset) and "repeats" in traces:
+        result = _with_ceiling(result, traces["repeats"], trace)
+    named = "" if several else str(next(iter(layers.values())).attrs.get("layer", ""))
+    return result.assign_attrs(
+        {"kind": "interneuron matches", "seed": seed, "level": level, "layer": named, **attrs}
+    )
 
 
-def _within(size: float, budget_gb: float) -> None:
-    """Raise if a result of this many bytes is over the budget."""
-    if size > budget_gb * 1e9:
-        raise InputError(
-            f"activations take {size / 1e9:.1f} GB, over budget_gb={budget_gb:g}; use a shorter "
-            "movie or a smaller layer"
-        )
+@dataclass(frozen=True)
+class Matched:
+    """Scores and selections of all rows, by layer; `pool` chooses among all layers."""
+
+    scores: dict[str, Scores]
+    selections: dict[str, Selection]
+    moments: Array
+    reasons: Array
+
+    @property
+    def pool(self) -> Scores:
+        """Scores where the unit is chosen among those of all layers."""
+        return Scores.best_of(list(self.scores.values()))
+
+
+def matched(trace: xr.DataArray, layers: Layers, plan: MatchPlan) -> Matched:
+    """Match aligned traces with aligned layers; traces sampled at the same moments together."""
+    rows = trace.values.reshape(len(trace), -1).T.astype(np.float64)
+    known = np.isfinite(rows)
+    scores = {name: Scores.empty(plan, len(rows)) for name in layers}
+    flat = {name: each.values.reshape(*each.shape[:2], -1) for name, each in layers.items()}
+    selections = {name: _no_selection(len(rows), *v.shape[1:]) for name, v in flat.items()}
+    reasons = np.full(len(rows), "", dtype=object)
+    patterns, group = np.unique(known, axis=0, return_inverse=True)
+    live = False
+    for number, seen in enumerate(patterns):
+        which = np.flatnonzero(group.ravel() == number)
+        slices = plan.slices(int(seen.sum()))
+        if slices is None:
+            reasons[which] = f"only {int(seen.sum())} moments, too few for {plan.blocks} blocks"
+            continue
+        for name, values in flat.items():
+            units = LayerUnits.of(values if seen.all() else values[seen], plan, slices)
+            live |= bool(units.usable.any())
+            found, chosen = score_units(rows[which][:, seen], units, plan)
+            scores[name].put(which, found)
+            selections[name].by_channel[which] = chosen.by_channel
+            selections[name].mean[which] = chosen.mean
+        still = np.all([np.isnan(each.scored[:, which]).any(axis=0) for each in scores.values()], 0)
+        reasons[which[still]] = "does not vary in every block"
+        if not live and bool(np.ptp(rows[which][:, seen], axis=1).any()):
+            raise InputError("activations: no unit varies over time; check the layer and the model")
+    return Matched(scores, selections, known.sum(axis=1), reasons)
+
+
+def _no_selection(rows: int, channels: int, places: int) -> Selection:
+    empty = np.full((rows, channels, places), np.nan, np.float32)
+    return Selection(empty[..., 0].copy(), empty)
+
+
+def _dataset(
+    trace: xr.DataArray,
+    layers: Layers,
+    match: Matched,
+    level: float,
+    *,
+    maps: bool,
+    several: bool,
+) -> xr.Dataset:
+    """Put scores into a dataset with the traces' own dims."""
+    dims, shape = list(trace.dims[1:]), trace.shape[1:]
+    coords = {key: value for key, value in trace.coords.items() if "time" not in value.dims}
+    parts = []
+    for name, scores in match.scores.items():
+        selection, size = match.selections[name], layers[name].shape[2:]
+        found = summarised(scores, level)
+        channel, place = selection.best_unit()
+        row, column = np.divmod(place, size[-1] if size else 1)
+        row, column = (np.where(channel < 0, -1, value) for value in (row, column))
+        found |= {"best_channel": channel, "best_row": row, "best_column": column}
+        null = found.pop("null")
+        data: dict[str, Any] = {key: (dims, v.reshape(shape)) for key, v in found.items()}
+        each = selection.by_channel.reshape(*shape, -1)
+        data["channel_correlation"] = ([*dims, "channel"], each)
+        data["null"] = (["shift", *dims], null.T.reshape(-1, *shape))
+        if maps:
+            key = f"map_{name}" if several else "map"
+            own = ("y", "x") if not several else (f"y_{name}", f"x_{name}")
+            where = "channel" if not several else f"channel_{name}"
+            values = selection.mean.reshape(*shape, layers[name].shape[1], *size)
+            free = [f"unit_{dim}" if dim in dims else dim for dim in own[: len(size)]]
+            data[key] = ([*dims, where, *free], values)
+        parts.append(xr.Dataset(data, coords=coords))
+    result = _joined(parts, list(layers), match, dims, shape, level) if several else parts[0]
+    result = result.assign(families(result))
+    result["moments"] = (dims, match.moments.reshape(shape))
+    result["reason"] = (dims, match.reasons.astype(str).reshape(shape))
+    for key in set(_WORDS) & set(result):
+        result[key].attrs.update(units="1", long_name=_WORDS[key])
+    return result
+
+
+def summarised(scores: Scores, level: float) -> dict[str, Array]:
+    """Return mean scores (row,) with intervals and p, and the null (row, shift)."""
+    value, null = scores.scored.mean(axis=0), scores.null_scored.mean(axis=0)
+    low, high = percentiles(np.moveaxis(scores.samples.mean(axis=0), -1, 0), level)
+    return {
+        "correlation": value,
+        "low": low,
+        "high": high,
+        "selected": scores.chosen.mean(axis=0),
+        "p_value": p_value(value, null.T),
+        "null": null,
+    }
+
+
+def _joined(
+    parts: list[xr.Dataset],
+    names: list[str],
+    match: Matched,
+    dims: list[Any],
+    shape: tuple[int, ...],
+    level: float,
+) -> xr.Dataset:
+    """Lay layers side by side, and add the choice among the units of all of them."""
+    own = [[key for key in part if str(key).startswith("map_")] for part in parts]
+    plain = [
+        part.drop_vars(keys).assign_coords(channel=np.arange(part.sizes["channel"]))
+        for part, keys in zip(parts, own, strict=True)
+    ]
+    result = xr.concat(plain, xr.Variable("layer", names), join="outer")
+    for part, keys in zip(parts, own, strict=True):
+        result = result.assign({key: part[key] for key in keys})
+    pool = match.pool
+    found = summarised(pool, level)
+    for key in ("correlation", "low", "high", "p_value"):
+        word = f"{'p' if key == 'p_value' else key}_any"
+        result[word] = (dims, found[key].reshape(shape))
+    every = match.selections.values()
+    tops = [np.nan_to_num(each.mean, nan=-9.0).max(axis=(1, 2)) for each in every]
+    best = np.array(names)[np.argmax(tops, axis=0)]
+    best = np.where(np.isfinite(found["correlation"]), best, "")
+    result["best_layer"] = (dims, best.reshape(shape))
+    return result
+
+
+def families(result: xr.Dataset) -> dict[str, Any]:
+    """Return p against the best of all tests of each shift, and false discovery rates."""
+    value, null = result["correlation"], result["null"]
+    others = [dim for dim in null.dims if dim != "shift"]
+    top = null.max(others)
+    most = top.values.reshape(-1, *[1] * value.ndim)
+    family = p_value(value.values, np.broadcast_to(most, (top.size, *value.shape)))
+    q = discoveries(result["p_value"].values).q
+    return {"p_family": (value.dims, family), "q_value": (value.dims, q)}
+
+
+def _with_ceiling(result: xr.Dataset, repeats: xr.DataArray, trace: xr.DataArray) -> xr.Dataset:
+    """Add noise ceilings and correlations over them."""
+    order = ("repeat", *trace.dims)
+    if set(repeats.dims) != set(order):
+        raise InputError(f"traces: expected repeats {order}, got {repeats.dims}")
+    times = repeats.transpose(*order).sel(time=trace["time"])
+    ceiling = xr.DataArray(cc_max(times.values), dims=trace.dims[1:])
+    normalised = result["correlation"] / ceiling
+    return result.assign(
+        ceiling=ceiling.assign_attrs(units="1", long_name=_WORDS["ceiling"]),
+        normalised=normalised.assign_attrs(units="1", long_name=_WORDS["normalised"]),
+    )

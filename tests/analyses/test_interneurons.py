@@ -1,16 +1,15 @@
 import numpy as np
 import pytest
-import torch
 import xarray as xr
 
-from retinacodec.analyses.interneurons import (
+from retinacodec.analyses import (
     channel_activations,
     draw_interneuron_matches,
     match_interneurons,
 )
 from retinacodec.circuit import Circuit
 from retinacodec.errors import InputError
-from retinacodec.models import CircuitRetina, ToyCircuit
+from retinacodec.models import CircuitRetina
 from retinacodec.schema import make_stimulus
 
 TIME = np.arange(400) / 60
@@ -74,12 +73,19 @@ def test_scores_are_plain_correlations_of_the_chosen_unit():
 
 def test_null_is_the_same_computation_on_shifted_traces():
     trace, activations = planted()
-    found = match_interneurons(trace, activations, null_shifts=7, seed=4)
-    shift = int(np.random.default_rng(4).integers(20, 380, 7)[5])
-    again = match_interneurons(
-        trace.copy(data=np.roll(trace.values, shift, axis=0)), activations, null_shifts=1
+    found = match_interneurons(trace, activations)
+    assert found.attrs["shifts"] == found.sizes["shift"] == 400 - 2 * found.attrs["least_shift"] + 1
+    for place in (0, 31, 200):
+        shift = int(found["shift"][place])
+        again = match_interneurons(
+            trace.copy(data=np.roll(trace.values, shift, axis=0)), activations, null_shifts=1
+        )
+        np.testing.assert_allclose(found.null[place], again.correlation, atol=2e-6)
+    some = match_interneurons(trace, activations, null_shifts=3)
+    np.testing.assert_array_equal(
+        some["shift"], found["shift"][[0, (found.sizes["shift"] - 1) // 2, -1]]
     )
-    np.testing.assert_allclose(found.null[5], again.correlation, atol=1e-6)
+    np.testing.assert_array_equal(some.null, found.null.sel(shift=some["shift"]))
 
 
 def test_dims_of_the_traces_stay_and_time_is_aligned():
@@ -108,29 +114,137 @@ def test_silent_units_are_never_chosen_and_a_silent_trace_is_nan():
         match_interneurons(trace, activations * 0, null_shifts=5)
 
 
+def test_moments_not_sampled_are_left_out_for_that_trace_only():
+    trace, activations = planted()
+    holes = trace.copy()
+    seen = np.ones(400, bool)
+    seen[30:60] = seen[250:290] = seen[395:] = False
+    holes[~seen, 1] = np.nan
+    holes[15:, 2] = np.nan
+    found = match_interneurons(holes, activations)
+    whole = match_interneurons(trace, activations)
+    np.testing.assert_allclose(found.correlation[0], whole.correlation[0], atol=1e-6)
+    cut = match_interneurons(trace[seen, 1:2], activations[seen])
+    np.testing.assert_allclose(found.correlation[1], cut.correlation[0], atol=1e-6)
+    assert found.moments.values.tolist() == [400, 325, 15]
+    assert np.isnan(found.correlation[2]) and np.isnan(found.low[2]) and np.isnan(found.p_family[2])
+    assert "15 moments, too few" in str(found.reason[2].item())
+    assert found.reason[:2].values.tolist() == ["", ""]
+
+
+def test_blocks_choose_by_the_mean_over_the_others_and_gaps_are_left_out():
+    trace, activations = planted()
+    found = match_interneurons(trace, activations, blocks=4, gap=7)
+    a, u = trace.values[:, 1], activations.values.reshape(400, -1)
+    parts = [np.s_[0:100], np.s_[107:200], np.s_[207:300], np.s_[307:400]]
+    r = np.array([[np.corrcoef(a[h], unit[h])[0, 1] for unit in u.T] for h in parts])
+    held = [r[b, np.delete(r, b, 0).mean(0).argmax()] for b in range(4)]
+    assert float(found.correlation[1]) == pytest.approx(np.mean(held), abs=1e-5)
+    of_model = activations.assign_attrs(history=7)
+    again = match_interneurons(trace, of_model, blocks=4)
+    np.testing.assert_array_equal(again.correlation, found.correlation)
+    assert again.attrs["gap"] == 7
+
+
+def test_layers_side_by_side_and_the_choice_among_all_of_them():
+    trace, activations = planted()
+    other = activations[:, :2] + 2 * smooth(np.random.default_rng(8), 2, 4, 5)
+    flat = other[:, :, 0, 0].drop_vars(["y", "x"], errors="ignore")
+    found = match_interneurons(trace, {"one": activations, "two": other, "three": flat}, maps=True)
+    alone = match_interneurons(trace, other)
+    for name in ("correlation", "p_value", "best_channel", "best_row", "low"):
+        np.testing.assert_array_equal(found[name].sel(layer="two"), alone[name])
+    joined = np.concatenate(
+        [each.values.reshape(400, -1) for each in (activations, other, flat)], axis=1
+    )
+    pooled = match_interneurons(
+        trace, xr.DataArray(joined, dims=("time", "channel"), coords={"time": TIME})
+    )
+    np.testing.assert_allclose(found.correlation_any, pooled.correlation, atol=1e-6)
+    np.testing.assert_allclose(found.p_any, pooled.p_value, atol=1e-12)
+    assert found.best_layer.values.tolist()[:2] == ["one", "one"]
+    assert found.map_one.shape == (3, 3, 4, 5)
+    assert found.map_three.shape == (3, 2)
+    r = [[np.corrcoef(trace[h, 0], unit[h])[0, 1] for unit in other.values.reshape(400, -1).T]
+         for h in (np.s_[:200], np.s_[200:])]  # fmt: skip
+    np.testing.assert_allclose(found.map_two[0].values.ravel(), np.mean(r, axis=0), atol=1e-5)
+
+
+def test_family_p_is_against_the_best_of_all_traces_of_each_shift():
+    trace, activations = planted()
+    found = match_interneurons(trace, {"one": activations, "two": activations[:, ::-1]})
+    top = found.null.max(["type", "layer"]).values
+    expected = [
+        (1 + (top >= value).sum()) / (1 + top.size) for value in found.correlation[0].values
+    ]
+    np.testing.assert_allclose(found.p_family[0], expected)
+    from scipy.stats import false_discovery_control
+
+    q = false_discovery_control(found.p_value.values.ravel())
+    np.testing.assert_allclose(found.q_value.values.ravel(), q)
+
+
+def test_intervals_are_those_of_resampled_blocks():
+    trace, activations = planted(noise=2.0)
+    found = match_interneurons(trace, activations, draws=4000)
+    x, u = trace.values[:, 0], activations.values[:, 1, 2, 3]
+    from retinacodec.bootstrap import block_bootstrap
+
+    ends = [
+        block_bootstrap(lambda a, b: np.corrcoef(a, b)[0, 1], x[h], u[h], draws=1500,
+                        block=found.attrs["resampled_frames"])
+        for h in (np.s_[:200], np.s_[200:])
+    ]  # fmt: skip
+    width = np.hypot(*(float(end.high - end.low) for end in ends)) / 2
+    assert float(found.high[0] - found.low[0]) == pytest.approx(width, rel=0.15)
+    assert float(found.low[0]) < float(found.correlation[0]) < float(found.high[0])
+
+
+def test_repeats_give_a_ceiling():
+    rng = np.random.default_rng(2)
+    _, activations = planted()
+    signal = activations.values[:, 1, 2, 3]
+    repeats = signal[None, :, None] + signal.std() * rng.normal(size=(5, 400, 1))
+    data = xr.Dataset(
+        {
+            "trace": (("time", "cell"), repeats.mean(0), {"units": "mV"}),
+            "repeats": (("repeat", "time", "cell"), repeats),
+        },
+        coords={"time": TIME, "cell": ["bipolar 1"]},
+    )
+    found = match_interneurons(data, activations)
+    assert float(found.ceiling[0]) == pytest.approx(np.sqrt(1 / 1.2), abs=0.03)
+    assert float(found.normalised[0]) == pytest.approx(1.0, abs=0.05)
+
+
+def test_units_below_the_floors_are_left_out():
+    trace, activations = planted()
+    small = activations.copy()
+    small[:, 1] *= 5e-6 / float(small[:, 1].std())
+    assert match_interneurons(trace, small, null_shifts=1).best_channel[0] != 1
+    kept = match_interneurons(trace, small, null_shifts=1, floors=(0.0, 0.0))
+    assert kept.best_channel[0] == 1
+    low = activations.copy()
+    low[:, 1] *= 1e-4 / float(low[:, 1].std())
+    assert match_interneurons(trace, low, null_shifts=1).best_channel[0] == 1
+
+
 def test_wrong_inputs_are_explained():
     trace, activations = planted()
     with pytest.raises(InputError, match="common moments"):
         match_interneurons(trace.assign_coords(time=TIME + 100), activations)
-    with pytest.raises(InputError, match="traces: a value is NaN"):
-        match_interneurons(trace.where(TIME[:, None] > 1), activations)
-    with pytest.raises(InputError, match=r"activations: expected .*null_shifts"):
-        match_interneurons(trace, activations.transpose("channel", ...), null_shifts=0)
-
-
-def test_activations_of_a_layer_are_what_the_module_put_out():
-    movie = make_stimulus(
-        np.random.default_rng(0).normal(size=(40, 3, 3)), frame_rate=60, pixel_um=50, name="noise"
-    )
-    toy = ToyCircuit()
-    circuit = Circuit(toy, ["relu1"])
-    found = channel_activations(circuit, movie, batch=7)
-    x = circuit.windows(torch.from_numpy(movie.contrast.values))
-    np.testing.assert_allclose(found, toy.relu1(toy.conv1(x)), atol=1e-6)
-    assert float(found.time[0]) == pytest.approx(2 / 60)
-    assert channel_activations(circuit, movie, "relu2").sizes["channel"] == 2
-    with pytest.raises(InputError, match="over budget_gb"):
-        channel_activations(circuit, movie, budget_gb=1e-9)
+    with pytest.raises(InputError, match="traces: a value is infinite"):
+        match_interneurons(trace.where(TIME[:, None] > 1, np.inf), activations)
+    with pytest.raises(InputError, match="activations: a value is NaN"):
+        match_interneurons(trace, activations.where(activations > 0))
+    with pytest.raises(InputError, match=r"blocks: (.|\n)*null_shifts(.|\n)*floors"):
+        match_interneurons(trace, activations, blocks=1, floors=(-1, 0), null_shifts=0)
+    with pytest.raises(InputError, match="least_shift: expected 1 to 200"):
+        match_interneurons(trace, activations, least_shift=300)
+    with pytest.raises(InputError, match="a layer or more"):
+        match_interneurons(trace, {})
+    with pytest.raises(InputError, match=r"activations: expected \(time, channel"):
+        match_interneurons(trace, activations.transpose("channel", ...))
 
 
 def test_a_retina_matches_its_own_interneurons_at_their_own_places():
