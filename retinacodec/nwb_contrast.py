@@ -15,7 +15,7 @@ from retinacodec.errors import InputError, RecordingError
 from retinacodec.nwb_movies import NwbMovie
 from retinacodec.nwb_pixels import Extent, Pixels
 
-__all__ = ["Contrast", "Part", "pixel_size"]
+__all__ = ["Contrast", "Part", "pixel_size", "sides_of"]
 
 _SIZE_RANGE = (0.01, 5000.0)  # um: pixels outside are a mistake of units
 
@@ -87,7 +87,11 @@ class Part:
         across: bool,
         path: str | Path,
     ) -> Part:
-        """Check the part asked for against the movie, and that its repeats are repeats."""
+        """Check the part asked for against the movie, and that its repeats are repeats.
+
+        `across` does not matter where the order of the axes is known (`Pixels.upright`).
+        """
+        across = across or pixels.upright
         count, (height, width) = movie.flips[0].size, pixels.size[:: -1 if across else 1]
         first, last = (0, count) if frames is None else frames
         top, bottom, left, right = (0, height, 0, width) if crop is None else crop
@@ -137,7 +141,7 @@ class Part:
                 "read a part (frames=, crop=) or raise budget_gb",
             )
         if contrast is None and not self.movie.note:
-            contrast = Contrast()
+            contrast = Contrast(0.0, 1.0) if self.pixels.contrasts else Contrast()
         if contrast is not None and contrast.grey is None:
             return self._about_mean(contrast)
         reader = self._reader(contrast)
@@ -150,7 +154,7 @@ class Part:
     def _reader(self, contrast: Contrast | None) -> Reader:
         """Return the function from frame numbers to contrast (time, y, x)."""
         if contrast is not None:
-            return lambda start, stop: contrast.of(self._cut(self.pixels.values(start, stop)))
+            return lambda start, stop: contrast.of(self._cut(self._values(start, stop)))
         levels = self.movie.note["levels"] if self.movie.note else None
         if levels is None:
             return lambda start, stop: self._cut(self.pixels.raw(start, stop))
@@ -162,7 +166,7 @@ class Part:
         out, extent = np.empty(self.shape, np.float32), Extent()
         offset, begin = self.movie.first_frames[0], self.frames.start
         for start, stop in self.pixels.slabs(0, self.movie.flips[0].size):
-            values = self.pixels.values(offset + start, offset + stop)
+            values = self._values(offset + start, offset + stop)
             extent.add(values)
             first, last = max(start, begin), min(stop, self.frames.stop)
             if first < last:
@@ -172,26 +176,44 @@ class Part:
             out[start:stop] = replace(contrast, grey=grey).of(out[start:stop])
         return out
 
+    def _values(self, start: int, stop: int) -> Array:
+        """Return the values of some frames, all finite."""
+        values = self.pixels.values(start, stop)
+        if values.dtype.kind == "f":
+            broken = ~np.isfinite(values).all(axis=(1, 2))
+            if broken.any():
+                raise RecordingError(
+                    self.path,
+                    f"{self.movie.name} has pixels that are NaN or infinite, "
+                    f"the first in frame {start + int(np.flatnonzero(broken)[0])}",
+                    "read the frames before or after them (frames=), or repair the file",
+                )
+        return values
+
     def _cut(self, frames: Array) -> Array:
         upright = frames.transpose(0, 2, 1) if self.across else frames
         return upright[:, self.rows, self.columns]
 
     def _check_repeats(self) -> None:
-        starts = self.movie.first_frames
+        starts, frames_each = self.movie.first_frames, self.movie.flips[0].size
         frames = self.pixels.frames
-        if starts[-1] + self.movie.flips[0].size > frames:
+        if starts[-1] + frames_each > frames:
             raise RecordingError(
                 self.path, f"{self.movie.name} has {frames} frames of pixels, fewer than its flips"
             )
-        first = self.pixels.raw(starts[0], starts[0] + 1)
-        for number, start in enumerate(starts[1:], 2):
-            if not np.array_equal(self.pixels.raw(start, start + 1), first, equal_nan=True):
-                raise RecordingError(
-                    self.path,
-                    f"presentation {number} of {self.movie.name} does "
-                    "not start with the same frame as the first",
-                    "it is no repeat; correct the table of intervals",
-                )
+        places = dict.fromkeys((0, frames_each // 2, frames_each - 1)) if len(starts) > 1 else ()
+        for place in places:
+            first = self.pixels.raw(starts[0] + place, starts[0] + place + 1)
+            for number, start in enumerate(starts[1:], 2):
+                other = self.pixels.raw(start + place, start + place + 1)
+                if not np.array_equal(other, first, equal_nan=other.dtype.kind == "f"):
+                    where = "start with the same frame as" if place == 0 else "show the same as"
+                    raise RecordingError(
+                        self.path,
+                        f"presentation {number} of {self.movie.name} does not {where} the first"
+                        + (f" in frame {place}" if place else ""),
+                        "it is no repeat; correct the table of intervals or repeat_frames=",
+                    )
 
 
 def pixel_size(group: h5py.Group, size: tuple[int, int], across: bool, path: str | Path) -> float:
@@ -219,7 +241,7 @@ def pixel_size(group: h5py.Group, size: tuple[int, int], across: bool, path: str
         If the file does not say, or states something that is no size of a pixel.
     """
     name, hint = group.name.rsplit("/", 1)[-1], "give the side of a pixel with pixel_um="
-    sides = _sides(group, size if across else size[::-1])
+    sides = sides_of(group, size if across else size[::-1])
     if not sides:
         raise RecordingError(
             path, f"{name} does not say how large its pixels are on the retina", hint
@@ -240,7 +262,7 @@ def pixel_size(group: h5py.Group, size: tuple[int, int], across: bool, path: str
     return float(f"{np.mean(sides):.6g}")  # without the rounding of metres in float32
 
 
-def _sides(group: h5py.Group, size: tuple[int, int]) -> list[float]:
+def sides_of(group: h5py.Group, size: tuple[int, int]) -> list[float]:
     """Return the sides of a pixel along the axes that have more than one, um."""
     for source in (group, group.get("indexed_timeseries")):
         if not isinstance(source, h5py.Group):

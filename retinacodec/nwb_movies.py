@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from retinacodec.errors import RecordingError
+from retinacodec.errors import InputError, RecordingError
 from retinacodec.nwb_coding import read_note
-from retinacodec.nwb_pixels import Pixels, pixels_of
+from retinacodec.nwb_external import film_frames
+from retinacodec.nwb_flips import read_flips, tell_gaps
+from retinacodec.nwb_generators import Generator, drawn, mentions_seed, seed_of, undeclared
+from retinacodec.nwb_pixels import Pixels, has_pixels, pixels_of
+from retinacodec.nwb_presentations import find_showings
+from retinacodec.nwb_seed_rows import seed_rows
 from retinacodec.nwb_spikes import text
-from retinacodec.nwb_times import checked_times, stated_times
+from retinacodec.nwb_tables import is_table, stimulus_parameters
+from retinacodec.nwb_triggers import Triggers, flips_of
 
 __all__ = ["NwbMovie", "find_movies", "open_movie"]
 
-_log = logging.getLogger(__name__)
 _ROOMS = ("stimulus/presentation", "acquisition", "stimulus/templates")
 
 Times = NDArray[np.float64]
@@ -40,9 +46,11 @@ class NwbMovie:
     flips : tuple of ndarray (frame,)
         Flip times of each presentation, s; one unless the movie was repeated.
     first_frames : tuple of int
-        Place of the first frame of each presentation in the file.
+        Place of the first frame of each presentation among the pixels.
     open_pixels : callable () -> Pixels
         Opens the pixels, which flip times do not need.
+    found_by : str
+        What in the file says that these are repeats; ``"one showing"`` for a movie without.
     """
 
     name: str
@@ -51,6 +59,7 @@ class NwbMovie:
     flips: tuple[Times, ...]
     first_frames: tuple[int, ...]
     open_pixels: Callable[[], Pixels]
+    found_by: str = "one showing"
 
     @property
     def frame_rate(self) -> float:
@@ -71,19 +80,32 @@ def find_movies(file: h5py.File) -> dict[str, h5py.Group]:
     Returns
     -------
     dict of str to h5py.Group
-        Series of pictures or of picture numbers in ``/stimulus/presentation``; where there are
-        none, those that were put into ``/acquisition`` or ``/stimulus/templates``.
+        Series of pictures or of picture numbers in ``/stimulus/presentation``, and those without
+        pictures whose description has a seed; where there are none, those that were put into
+        ``/acquisition`` or ``/stimulus/templates``.
     """
     for room in _ROOMS:
         if isinstance(file.get(room), h5py.Group):
-            found = {name: group for name, group in file[room].items() if _is_movie(group)}
+            found = {
+                name: group
+                for name, group in file[room].items()
+                if _is_movie(group) or (room == _ROOMS[0] and _is_seed(group))
+            }
             if found:
                 return found
     return {}
 
 
 def open_movie(
-    file: h5py.File, path: str, name: str | None = None, *, repeat_frames: int | None = None
+    file: h5py.File,
+    path: str,
+    name: str | None = None,
+    *,
+    repeat_frames: int | None = None,
+    triggers: Triggers | None = None,
+    generator: Generator | None = None,
+    allow_external: Sequence[str | Path] = (),
+    frame_rate: float | None = None,
 ) -> NwbMovie:
     """Choose a movie of a file and read its flip times and repeats.
 
@@ -94,42 +116,98 @@ def open_movie(
     path : str
         Its name, for messages.
     name : str, optional
-        Name of the movie, or its place in the file; needed where there are several.
+        Name of the movie, or its place in the file; needed where there are several. A table with
+        a seed in each row is a movie too, if it is named and `generator` given.
     repeat_frames : int, optional
-        Frames of one repeat, where the same frames were shown again and again and the file has
-        no table of intervals with columns ``stimulus_name`` and ``repeat``.
+        Frames of one repeat, in place of what the file says about repeats; as many as the movie
+        has to read it as one.
+    triggers : Triggers, optional
+        Where the file keeps the pulses of the display, in place of the movie's own times.
+    generator : Generator, optional
+        How to draw a movie again that is kept as a seed only.
+    allow_external : sequence of str or Path
+        Films, or folders of films, that may be opened although they do not lie in the folder of
+        the NWB file.
+    frame_rate : float, optional
+        Hz, in place of the rate that the file states, where it has no timestamps.
 
     Returns
     -------
     NwbMovie
-        The movie; its pixels are not read.
+        The movie; its pixels are not read, unless repeats must be compared.
 
     Raises
     ------
     RecordingError
         If there is no such movie, several to choose from, or its times are broken.
     """
+    if triggers is not None and frame_rate is not None:
+        raise InputError("open_movie: expected triggers= or frame_rate=, got both")
+    group = _chosen(file, path, name, generator)
+    if generator is not None and is_table(group):
+        return _of_rows(file, path, group, generator, triggers, frame_rate)
+    name = str(group.name).rsplit("/", 1)[-1]
+    note = read_note(text(group.attrs.get("comments", "")))
+    frames = _frame_count(group, path, allow_external)
+    if triggers is not None:
+        flips = flips_of(triggers.pulses(file, path), triggers.every, frames, name=name, path=path)
+    else:
+        flips = read_flips(file, group, path, frames=frames, note=note, frame_rate=frame_rate)
+    open_pixels = cache(partial(_pixels, group, path, generator, tuple(allow_external), flips.size))
+    found = find_showings(
+        file, group, flips, path, open_pixels, note=note, repeat_frames=repeat_frames
+    )
+    shown = [flips[start:stop] for start, stop in found.ranges]
+    if note and note.get("first_frame") is not None and triggers is None:
+        rate = float(note["attrs"]["frame_rate"])
+        shown[0] = (note["first_frame"] + np.arange(shown[0].size)) / rate
+    tell_gaps(shown, name, path)
+    starts = tuple(start for start, _ in found.ranges)
+    return NwbMovie(name, group, note, tuple(shown), starts, open_pixels, found.found_by)
+
+
+def _chosen(file: h5py.File, path: str, name: str | None, generator: Generator | None) -> Any:
+    """Return the series or table asked for, or the only movie."""
     movies = find_movies(file)
+    if name is None and len(movies) == 1:
+        return next(iter(movies.values()))
+    if name is None and not movies:
+        _refuse_without_movie(file, path)
     if name is None:
-        if not movies:
-            raise RecordingError(
-                path,
-                "has no movie in /stimulus/presentation",
-                "a fit needs the frames that were shown",
-            )
-        if len(movies) > 1:
-            raise RecordingError(
-                path, f"has {len(movies)} movies", f"choose one with stimulus=: {', '.join(movies)}"
-            )
-        name = next(iter(movies))
-    group = movies.get(name)
-    if group is None and isinstance(file.get(name), h5py.Group) and _is_movie(file[name]):
-        group = file[name]
-    if group is None:
         raise RecordingError(
-            path, f"has no movie {name!r}", f"it has {', '.join(movies) or 'none at all'}"
+            path, f"has {len(movies)} movies", f"choose one with stimulus=: {', '.join(movies)}"
         )
-    return _opened(file, path, group, repeat_frames)
+    if name in movies:
+        return movies[name]
+    for place in (name, f"stimulus/presentation/{name}", f"intervals/{name}"):
+        thing = file.get(place)
+        if _is_movie(thing) or _is_seed(thing):
+            return thing
+        drawable = isinstance(thing, h5py.Group) and (is_table(thing) or _has_times(thing))
+        if drawable and generator is not None:
+            return thing
+        if drawable and "seed" in thing:
+            raise undeclared(thing, path)
+    held = ", ".join(movies) or "none at all"
+    raise RecordingError(path, f"has no movie {name!r}", f"it has {held}")
+
+
+def _refuse_without_movie(file: h5py.File, path: str) -> None:
+    tables = stimulus_parameters(file, path)
+    if not tables:
+        raise RecordingError(
+            path,
+            "has no movie in /stimulus/presentation",
+            "a fit needs the frames that were shown",
+        )
+    held = "; ".join(
+        f"{place} ({', '.join(map(str, table.data_vars))})" for place, table in tables.items()
+    )
+    seeds = [place for place, table in tables.items() if "seed" in table]
+    hint = "render it and pass stimulus="
+    if seeds:
+        hint += f", or name {seeds[0]} and declare generator="
+    raise RecordingError(path, f"has no movie but tables of parameters: {held}", hint)
 
 
 def _is_movie(thing: Any) -> bool:
@@ -142,101 +220,65 @@ def _is_movie(thing: Any) -> bool:
     return isinstance(data, h5py.Dataset) and data.ndim in (3, 4)
 
 
-def _opened(file: h5py.File, path: str, group: h5py.Group, repeat_frames: int | None) -> NwbMovie:
-    name = group.name.rsplit("/", 1)[-1]
-    note = read_note(text(group.attrs.get("comments", "")))
-    flips = _flips(file, group, name, path, note)
-    ranges = _written_presentations(note, flips.size)
-    if ranges is None:
-        ranges = (
-            None if repeat_frames else _listed_presentations(file, name, flips, path)
-        ) or _stated_presentations(repeat_frames, flips.size, name, path)
-    shown = [flips[start:stop] for start, stop in ranges]
-    if note and note.get("first_frame") is not None:
-        rate = float(note["attrs"]["frame_rate"])
-        shown[0] = (note["first_frame"] + np.arange(shown[0].size)) / rate
-    return NwbMovie(
-        name,
-        group,
-        note,
-        tuple(shown),
-        tuple(start for start, _ in ranges),
-        lambda: pixels_of(group, path),
-    )
+def _is_seed(thing: Any) -> bool:
+    """Tell whether a series has times and a seed in its description instead of pixels."""
+    return _has_times(thing) and mentions_seed(thing)
 
 
-def _flips(
-    file: h5py.File, group: h5py.Group, name: str, path: str, note: dict[str, Any] | None
-) -> Times:
-    """Return the onset of every frame, checked."""
-    frames = _frame_count(group)
-    exact = file.get(f"processing/misc/{name}_frame_onsets/data") if note else None
-    if exact is not None and exact.shape == (frames,):
-        return checked_times(np.asarray(exact[()], np.float64), name, path)
-    return stated_times(group, path, frames)
+def _has_times(thing: Any) -> bool:
+    times = ("timestamps", "starting_time")
+    return isinstance(thing, h5py.Group) and any(key in thing for key in times)
 
 
-def _frame_count(group: h5py.Group) -> int | None:
+def _pixels(
+    group: h5py.Group,
+    path: str,
+    generator: Generator | None,
+    allow_external: tuple[str | Path, ...],
+    frames: int,
+) -> Pixels:
+    """Open the pixels of a series, or draw them."""
+    name = str(group.name).rsplit("/", 1)[-1]
+    kept = text(group.attrs.get("neurodata_type", "")) == "IndexSeries" or has_pixels(group)
+    if kept or "external_file" in group:
+        if generator is not None:
+            raise RecordingError(
+                path, f"{name} has pixels", "generator= is for movies kept as a seed; leave it out"
+            )
+        return pixels_of(group, path, allow_external)
+    if generator is None:
+        raise undeclared(group, path)
+    return drawn(generator, frames, seed_of(group, path, generator), name, path)
+
+
+def _frame_count(group: h5py.Group, path: str, allow_external: Sequence[str | Path]) -> int | None:
     data = group.get("data")
     if isinstance(data, h5py.Dataset) and data.ndim and len(data):
         return len(data)
     count = group.get("num_samples")
-    return int(count[()]) if isinstance(count, h5py.Dataset) else None
+    if isinstance(count, h5py.Dataset):
+        return int(count[()])
+    return film_frames(group, path, allow_external) if "external_file" in group else None
 
 
-def _written_presentations(
-    note: dict[str, Any] | None, frames: int
-) -> list[tuple[int, int]] | None:
-    if not note:
-        return None
-    length = int(note["frames"])
-    return [(start, start + length) for start in range(0, frames - length + 1, length)]
-
-
-def _listed_presentations(
-    file: h5py.File, name: str, flips: Times, path: str
-) -> list[tuple[int, int]] | None:
-    """Find repeats in a table of intervals with columns ``stimulus_name`` and ``repeat``."""
-    for table in file["intervals"].values() if "intervals" in file else ():
-        wanted = ("start_time", "stop_time", "stimulus_name", "repeat")
-        if not all(isinstance(table.get(column), h5py.Dataset) for column in wanted):
-            continue
-        start, stop, named, repeat = (table[column][()] for column in wanted)
-        mine = np.array([text(value) == name for value in named]) & (np.asarray(repeat) >= 0)
-        if mine.sum() < 2:
-            continue
-        order = np.argsort(start[mine], kind="stable")
-        slack = 0.5 * np.median(np.diff(flips))
-        begins = np.searchsorted(flips, start[mine][order] - slack)
-        ends = np.searchsorted(flips, stop[mine][order] - slack)
-        return _equal_lengths(begins, ends, name, path)
-    return None
-
-
-def _equal_lengths(
-    begins: NDArray[np.intp], ends: NDArray[np.intp], name: str, path: str
-) -> list[tuple[int, int]]:
-    lengths = ends - begins
-    least = int(lengths.min())
-    if least < 2 or lengths.max() - least > 1:
-        raise RecordingError(
-            path,
-            f"repeats of {name} have {least} to {lengths.max()} frames",
-            "repeats must show the same frames; correct the table of intervals",
-        )
-    if lengths.max() > least:
-        _log.warning("%s: repeats of %s differ by one frame; all are cut to %d", path, name, least)
-    return [(int(begin), int(begin) + least) for begin in begins]
-
-
-def _stated_presentations(
-    repeat_frames: int | None, frames: int, name: str, path: str
-) -> list[tuple[int, int]]:
-    length = repeat_frames or frames
-    if length < 2 or frames % length:
-        raise RecordingError(
-            path,
-            f"{name} has {frames} frames, which are no whole number of repeats of {length}",
-            "correct repeat_frames=",
-        )
-    return [(start, start + length) for start in range(0, frames, length)]
+def _of_rows(
+    file: h5py.File,
+    path: str,
+    table: h5py.Group,
+    generator: Generator,
+    triggers: Triggers | None,
+    frame_rate: float | None,
+) -> NwbMovie:
+    """Make a movie of the rows of a table with seeds."""
+    rows = seed_rows(file, table, path, generator, frame_rate=frame_rate, triggers=triggers)
+    shown = rows.showings(path)
+    tell_gaps(shown, rows.name, path)
+    return NwbMovie(
+        name=rows.name.rsplit("/", 1)[-1],
+        group=table,
+        note=None,
+        flips=shown,
+        first_frames=(0,) * len(shown),
+        open_pixels=cache(partial(rows.pixels, generator, path)),
+        found_by=f"rows of {rows.name} with one seed" if rows.repeated else "one showing",
+    )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retinacodec.errors import RecordingError
+from retinacodec.nwb_external import Films
 from retinacodec.nwb_spikes import text
 
-__all__ = ["Extent", "Pixels", "pixels_of"]
+__all__ = ["Extent", "Pixels", "has_pixels", "picture_numbers", "pixels_of"]
 
 _SLAB_BYTES = 1 << 26
 
@@ -35,6 +36,13 @@ class Pixels:
         Numbers as stored.
     conversion, offset : float
         ``stored * conversion + offset`` is the value.
+    upright : bool, default False
+        The second axis is known to be x and the third y, so that nobody needs to say it: films
+        have rows and columns, and what was drawn again has declared axes.
+    contrasts : bool, default False
+        The values are contrasts already.
+    close : callable, optional
+        Closes whatever is open beside the file itself.
     """
 
     frames: int
@@ -42,6 +50,9 @@ class Pixels:
     raw: Callable[[int, int], Array]
     conversion: float = 1.0
     offset: float = 0.0
+    upright: bool = False
+    contrasts: bool = False
+    close: Callable[[], None] = lambda: None
 
     def values(self, start: int, stop: int) -> Array:
         """Return the values of some frames, in the numbers stored where nothing is to convert."""
@@ -109,7 +120,7 @@ class Extent:
         return mean
 
 
-def pixels_of(group: h5py.Group, path: str) -> Pixels:
+def pixels_of(group: h5py.Group, path: str, allow_external: Sequence[str | Path] = ()) -> Pixels:
     """Open the pixels of a movie.
 
     Parameters
@@ -118,35 +129,37 @@ def pixels_of(group: h5py.Group, path: str) -> Pixels:
         An OpticalSeries, ImageSeries or IndexSeries, or anything with frames in ``data``.
     path : str
         Name of the file, for messages.
+    allow_external : sequence of str or Path
+        Films, or folders of films, that may be opened although they do not lie in the folder of
+        the NWB file.
 
     Returns
     -------
     Pixels
-        Frames of an image series, or the pictures an index series points to, in its order.
+        Frames of an image series or of its films, or the pictures an index series points to, in
+        its order.
 
     Raises
     ------
     RecordingError
-        If the pixels lie in another file, or an index points past the pictures.
+        If the pixels lie in a film that may not or cannot be opened, or an index points past the
+        pictures.
     """
     name = group.name.rsplit("/", 1)[-1]
-    if "external_file" in group and not _has_data(group):
-        files = [text(entry) for entry in np.atleast_1d(group["external_file"][()]).tolist()]
-        raise RecordingError(
-            path,
-            f"the pixels of {name} are in another file ({files[0]})",
-            "other files are not opened; put the frames into the NWB file",
-        )
     if text(group.attrs.get("neurodata_type", "")) == "IndexSeries":
-        return _indexed(group, name, path)
-    if not _has_data(group):
+        return _indexed(group, name, path, allow_external)
+    if has_pixels(group):
+        return _direct(group["data"], name, path)
+    if "external_file" not in group:
         raise RecordingError(path, f"{name} has no pixels")
-    return _direct(group["data"], name, path)
+    films = Films(group, path, allow_external)
+    return Pixels(films.frames, films.size, films.raw, upright=True, close=films.close)
 
 
-def _has_data(group: h5py.Group) -> bool:
+def has_pixels(group: h5py.Group) -> bool:
+    """Tell whether a series holds frames itself."""
     data = group.get("data")
-    return isinstance(data, h5py.Dataset) and bool(data.size)
+    return isinstance(data, h5py.Dataset) and data.ndim >= 3 and bool(data.size)
 
 
 def _direct(data: h5py.Dataset, name: str, path: str) -> Pixels:
@@ -179,38 +192,69 @@ def _grey(frames: Array) -> Array:
     return colours[..., 0] if colours.shape[3] == 1 else colours.mean(axis=3)
 
 
-def _indexed(group: h5py.Group, name: str, path: str) -> Pixels:
-    index = np.asarray(group["data"][()])
-    if "indexed_images" in group:
-        pictures = _Pictures(group["indexed_images"], path)
-        size, count, fetch = pictures.size, pictures.count, pictures.fetch
-        conversion, offset = 1.0, 0.0
-    elif "indexed_timeseries" in group:
-        source = pixels_of(group["indexed_timeseries"], path)
-        size, count = source.size, source.frames
-        conversion, offset = source.conversion, source.offset
+def picture_numbers(group: h5py.Group, path: str, count: int | None = None) -> NDArray[np.intp]:
+    """Return which picture each frame of an index series shows.
 
-        def fetch(number: int) -> Array:
-            return source.raw(number, number + 1)[0]
-    else:
-        raise RecordingError(path, f"{name} points to no pictures")
+    Parameters
+    ----------
+    group : h5py.Group
+        The series.
+    path : str
+        Name of the file, for messages.
+    count : int, optional
+        How many pictures there are.
+
+    Returns
+    -------
+    ndarray (frame,)
+        Numbers from 0 on; whole numbers stored as floats count as such.
+
+    Raises
+    ------
+    RecordingError
+        If a number is not whole, or there is no such picture.
+    """
+    name = group.name.rsplit("/", 1)[-1]
+    index = np.asarray(group["data"][()])
     if index.ndim != 1 or index.dtype.kind not in "iuf":
         raise RecordingError(path, f"{name} has picture numbers of shape {index.shape}")
-    beyond = np.flatnonzero((index < 0) | (index >= count))
+    broken = np.flatnonzero(index != np.round(index))  # NaN differs from itself
+    if broken.size:
+        raise RecordingError(
+            path,
+            f"{name} shows picture {index[broken[0]]} in frame {broken[0]}",
+            "pictures have whole numbers",
+        )
+    beyond = np.flatnonzero((index < 0) | (index >= (np.inf if count is None else count)))
     if beyond.size:
         raise RecordingError(
             path,
-            f"{name} shows picture {index[beyond[0]]} in frame {beyond[0]}, "
+            f"{name} shows picture {index[beyond[0]]:g} in frame {beyond[0]}, "
             f"but there are only {count}",
             "write the file again",
         )
-    index = index.astype(np.intp)
+    return index.astype(np.intp)
+
+
+def _indexed(
+    group: h5py.Group, name: str, path: str, allow_external: Sequence[str | Path]
+) -> Pixels:
+    """Open what an index series shows, each picture of a slab read once."""
+    if "indexed_images" in group:
+        pictures = _Pictures(group["indexed_images"], path)
+        source = Pixels(pictures.count, pictures.size, pictures.fetch)
+    elif "indexed_timeseries" in group:
+        source = pixels_of(group["indexed_timeseries"], path, allow_external)
+    else:
+        raise RecordingError(path, f"{name} points to no pictures")
+    index = picture_numbers(group, path, source.frames)
 
     def raw(start: int, stop: int) -> Array:
         wanted, place = np.unique(index[start:stop], return_inverse=True)
-        return np.stack([fetch(int(number)) for number in wanted])[place]
+        runs = np.split(wanted, np.flatnonzero(np.diff(wanted) > 1) + 1)
+        return np.concatenate([source.raw(int(run[0]), int(run[-1]) + 1) for run in runs])[place]
 
-    return Pixels(index.size, size, raw, conversion, offset)
+    return replace(source, frames=index.size, raw=raw)
 
 
 class _Pictures:
@@ -225,6 +269,14 @@ class _Pictures:
                 "picture numbers mean nothing without it",
             )
         self._pictures = [images[reference] for reference in order[()]]
+        for picture in self._pictures:
+            if picture.ndim not in (2, 3) or picture.dtype.kind not in "biuf":
+                raise RecordingError(
+                    path,
+                    f"{picture.name} is {picture.dtype} of shape {picture.shape}, "
+                    "expected a picture of numbers (x, y)",
+                    "pictures that lie in files of their own are not opened",
+                )
         shapes = {picture.shape[:2] for picture in self._pictures}
         if len(shapes) != 1:
             raise RecordingError(
@@ -236,8 +288,11 @@ class _Pictures:
         self.size: tuple[int, int] = shapes.pop()
         self._known: dict[int, Array] = {}
 
-    def fetch(self, number: int) -> Array:
-        """Return one picture (second, third)."""
+    def fetch(self, start: int, stop: int) -> Array:
+        """Return some pictures (picture, second, third)."""
+        return np.stack([self._one(number) for number in range(start, stop)])
+
+    def _one(self, number: int) -> Array:
         if number not in self._known:
             self._known[number] = _grey(self._pictures[number][()][None])[0]
         return self._known[number]

@@ -1,0 +1,282 @@
+"""Repeats of an NWB movie: which frames are showings of one clip, and what in the file says so."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from retinacodec.errors import RecordingError
+from retinacodec.index_blocks import equal_blocks, period_of
+from retinacodec.nwb_pixels import Pixels, picture_numbers
+from retinacodec.nwb_spikes import text
+
+__all__ = ["Showings", "find_showings"]
+
+_log = logging.getLogger(__name__)
+_COMPARED = 16  # frames of each repeat that are compared with the first
+_SHORTEST = (8, 1.0)  # frames and seconds of the shortest repeat that picture numbers can show
+
+Times = NDArray[np.float64]
+Ranges = list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Showings:
+    """Where in a movie its clip was shown.
+
+    Parameters
+    ----------
+    ranges : tuple of (int, int)
+        First frame and the one after the last of every showing, all of one length.
+    found_by : str
+        What said so; ``"one showing"`` for a movie without repeats.
+    """
+
+    ranges: tuple[tuple[int, int], ...]
+    found_by: str
+
+
+def find_showings(
+    file: h5py.File,
+    group: h5py.Group,
+    flips: Times,
+    path: str,
+    open_pixels: Callable[[], Pixels],
+    *,
+    note: dict[str, Any] | None = None,
+    repeat_frames: int | None = None,
+) -> Showings:
+    """Find the repeats of a movie by the first rule that holds.
+
+    Parameters
+    ----------
+    file : h5py.File
+        The open file.
+    group : h5py.Group
+        The movie.
+    flips : ndarray (frame,)
+        Its flip times, s.
+    path : str
+        Name of the file, for messages.
+    open_pixels : callable () -> Pixels
+        Opens its pixels, where rows of a table must be compared.
+    note : dict, optional
+        What this package wrote about the movie.
+    repeat_frames : int, optional
+        Frames of one repeat; as many as the movie has for no repeats.
+
+    Returns
+    -------
+    Showings
+        One at least.
+
+    Raises
+    ------
+    RecordingError
+        If repeats have different lengths, or no whole number of stated repeats fits.
+
+    Notes
+    -----
+    The rules: what this package wrote; `repeat_frames`; a table of intervals with columns
+    ``stimulus_name`` and ``repeat``; rows of one ``stimulus_name``, or rows that point to frames
+    of this movie, provided that they show the same pictures; and picture numbers that are
+    periodic, or that hold one block over and over between others and mostly this block.
+    """
+    name = str(group.name).rsplit("/", 1)[-1]
+    if note:
+        length = int(note["frames"])
+        starts = range(0, flips.size - length + 1, length)
+        written = tuple((start, start + length) for start in starts)
+        return Showings(written, "as written" if len(written) > 1 else "one showing")
+    search = _Search(file, group, name, flips, path, open_pixels)
+    if repeat_frames:
+        return search.stated(repeat_frames)
+    for rule in (search.with_repeat_column, search.of_one_name, search.by_picture_numbers):
+        found = rule()
+        if found is not None:
+            return found
+    return Showings(((0, flips.size),), "one showing")
+
+
+@dataclass(frozen=True)
+class _Search:
+    """One movie, and the rules that are tried on it."""
+
+    file: h5py.File
+    group: h5py.Group
+    name: str
+    flips: Times
+    path: str
+    open_pixels: Callable[[], Pixels]
+
+    def stated(self, length: int) -> Showings:
+        """Cut the movie into repeats of the stated length, or take blocks of this length."""
+        frames = self.flips.size
+        if length < 2 or length > frames:
+            self._refuse(frames, length)
+        ranges = [(start, start + length) for start in range(0, frames - length + 1, length)]
+        if frames % length:
+            blocks = self._blocks()
+            if blocks is not None and blocks[1] == length:
+                ranges = [(start, start + length) for start in blocks[0]]
+            elif len(ranges) > 1 and self._same(ranges, (ranges[-1][1], frames)):
+                self._tell_dropped(frames - ranges[-1][1])
+            else:
+                self._refuse(frames, length)
+        return Showings(tuple(ranges), "repeat_frames" if len(ranges) > 1 else "one showing")
+
+    def with_repeat_column(self) -> Showings | None:
+        """Take the rows of this movie in a table of intervals with a column ``repeat``."""
+        for table in self._tables("stimulus_name", "repeat"):
+            mine = self._named(table) & (np.asarray(table["repeat"][()]) >= 0)
+            if mine.sum() >= 2:
+                ranges = self._equal(self._rows(table, mine))
+                return Showings(tuple(ranges), f"column repeat of {table.name[1:]}")
+        return None
+
+    def of_one_name(self) -> Showings | None:
+        """Take rows that name this movie or point to its frames, if they show the same."""
+        for table in self._tables():
+            found, by = self._pointed(table), "timeseries"
+            if len(found) < 2 and isinstance(table.get("stimulus_name"), h5py.Dataset):
+                mine, by = self._named(table), "stimulus_name"
+                found = self._rows(table, mine) if mine.sum() >= 2 else []
+            found = [pair for pair in found if pair[1] > pair[0]]
+            if len(found) < 2:
+                continue
+            least = min(stop - start for start, stop in found)
+            if self._same([(start, start + least) for start, _ in found]):
+                ranges = self._equal(found)
+                return Showings(tuple(ranges), f"column {by} of {table.name[1:]}")
+        return None
+
+    def by_picture_numbers(self) -> Showings | None:
+        """Look for repeats in the numbers of an index series."""
+        index = self._index()
+        if index is None:
+            return None
+        frames, shortest = index.size, self._shortest()
+        period = period_of(index, shortest)
+        if period is not None:
+            if frames % period:
+                self._tell_dropped(frames % period)
+            starts: list[int] = list(range(0, frames - period + 1, period))
+            return self._from_numbers(starts, period, "periodic picture numbers")
+        blocks = self._blocks()
+        if blocks is None:
+            return None
+        starts, length = blocks
+        if 2 * len(starts) * length < frames:
+            words = "%s: %s shows %d frames %d times; repeat_frames=%d reads only these"
+            _log.warning(words, self.path, self.name, length, len(starts), length)
+            return None
+        return self._from_numbers(starts, length, "equal blocks of picture numbers")
+
+    def _from_numbers(self, starts: list[int], length: int, rule: str) -> Showings:
+        words = "%s: %s has %d repeats of %d frames (%s); repeat_frames=%d reads it as one movie"
+        _log.warning(words, self.path, self.name, len(starts), length, rule, self.flips.size)
+        return Showings(tuple((start, start + length) for start in starts), rule)
+
+    def _index(self) -> NDArray[np.intp] | None:
+        if text(self.group.attrs.get("neurodata_type", "")) != "IndexSeries":
+            return None
+        return picture_numbers(self.group, self.path)[: self.flips.size]
+
+    def _blocks(self) -> tuple[list[int], int] | None:
+        index = self._index()
+        return None if index is None else equal_blocks(index, self._shortest())
+
+    def _shortest(self) -> int:
+        seconds = _SHORTEST[1] / float(np.median(np.diff(self.flips)))
+        return max(_SHORTEST[0], int(np.ceil(seconds - 1e-6)))
+
+    def _tables(self, *columns: str) -> Iterator[h5py.Group]:
+        held = self.file.get("intervals")
+        for table in held.values() if isinstance(held, h5py.Group) else ():
+            wanted = ("start_time", "stop_time", *columns)
+            if isinstance(table, h5py.Group) and all(
+                isinstance(table.get(column), h5py.Dataset) for column in wanted
+            ):
+                yield table
+
+    def _named(self, table: h5py.Group) -> NDArray[np.bool_]:
+        names = table["stimulus_name"][()].tolist()
+        return np.array([text(value) == self.name for value in names], bool)
+
+    def _rows(self, table: h5py.Group, mine: NDArray[np.bool_]) -> Ranges:
+        """Return the frames between start and stop of some rows, in the order of time."""
+        start, stop = (np.asarray(table[key][()])[mine] for key in ("start_time", "stop_time"))
+        order = np.argsort(start, kind="stable")
+        slack = 0.5 * np.median(np.diff(self.flips))
+        begins = np.searchsorted(self.flips, start[order] - slack)
+        ends = np.searchsorted(self.flips, stop[order] - slack)
+        return list(zip(begins.tolist(), ends.tolist(), strict=True))
+
+    def _pointed(self, table: h5py.Group) -> Ranges:
+        """Return the frames of this movie that rows of a table point to."""
+        column = table.get("timeseries")
+        if not isinstance(column, h5py.Dataset) or "idx_start" not in (column.dtype.names or ()):
+            return []
+        found = []
+        for begin, count, reference in column[()].tolist():
+            if reference and self.file[reference] == self.group:
+                found.append((int(begin), min(int(begin) + int(count), self.flips.size)))
+        return sorted(found)
+
+    def _equal(self, ranges: Ranges) -> Ranges:
+        """Cut repeats that differ by one frame, drop a partial last one, refuse the rest."""
+        lengths = [stop - start for start, stop in ranges]
+        least, most = min(lengths), max(lengths)
+        if len(ranges) > 2 and lengths[-1] < min(lengths[:-1]) - 1:
+            self._tell_dropped(lengths[-1])
+            return self._equal(ranges[:-1])
+        if least < 2 or most - least > 1:
+            raise RecordingError(
+                self.path,
+                f"repeats of {self.name} have {least} to {most} frames",
+                "repeats must show the same frames; correct the table of intervals",
+            )
+        if most > least:
+            words = "%s: repeats of %s differ by one frame; all are cut to %d"
+            _log.warning(words, self.path, self.name, least)
+        return [(start, start + least) for start, _ in ranges]
+
+    def _same(self, ranges: Ranges, rest: tuple[int, int] | None = None) -> bool:
+        """Tell whether showings have the same pictures, as far as they can be looked at."""
+        try:
+            pixels = self.open_pixels()
+        except RecordingError as error:
+            words = "%s: %s may have repeats, but its pixels cannot be compared (%s)"
+            _log.warning(words, self.path, self.name, error.what)
+            return False
+        length = ranges[0][1] - ranges[0][0]
+        places = np.unique(np.linspace(0, length - 1, _COMPARED).astype(int)).tolist()
+        for place in places:
+            firsts = [start for start, _ in ranges]
+            if rest is not None and rest[0] + place < rest[1]:
+                firsts.append(rest[0])
+            shown = [pixels.raw(first + place, first + place + 1) for first in firsts]
+            if not all(_equal_frames(shown[0], other) for other in shown[1:]):
+                return False
+        return True
+
+    def _tell_dropped(self, frames: int) -> None:
+        words = "%s: the last repeat of %s has only %d frames and is left out"
+        _log.warning(words, self.path, self.name, frames)
+
+    def _refuse(self, frames: int, length: int) -> None:
+        raise RecordingError(
+            self.path,
+            f"{self.name} has {frames} frames, which are no whole number of repeats of {length}",
+            "correct repeat_frames=",
+        )
+
+
+def _equal_frames(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    return np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
