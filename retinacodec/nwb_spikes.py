@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +12,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from retinacodec.errors import RecordingError
+from retinacodec.errors import InputError, RecordingError
+from retinacodec.train_checks import REWRITE, check_trains, listed, row_ends
 
-__all__ = ["Spikes", "check_clock", "find_units", "read_spikes", "seconds", "text"]
+__all__ = ["Spikes", "check_clock", "elsewhere", "find_units", "read_spikes", "seconds", "text"]
 
+_log = logging.getLogger(__name__)
 _NAMES = "unit_name"
 _FAR = 20.0  # times the session: spikes beyond this are not in seconds
 
@@ -39,10 +43,11 @@ class Spikes:
     def choose(self, cells: Sequence[str], path: str) -> Spikes:
         """Return the cells asked for, in that order; `RecordingError` if one is missing."""
         wanted = [str(cell) for cell in cells]
-        missing = [cell for cell in wanted if cell not in self.cells]
+        place_of = {cell: place for place, cell in enumerate(self.cells)}
+        missing = [cell for cell in wanted if cell not in place_of]
         if missing:
             raise RecordingError(path, f"has no cells {missing}", f"it has {list(self.cells)}")
-        places = [self.cells.index(cell) for cell in wanted]
+        places = [place_of[cell] for cell in wanted]
         observed = None if self.observed is None else tuple(self.observed[k] for k in places)
         return Spikes(tuple(wanted), tuple(self.times[k] for k in places), observed)
 
@@ -62,7 +67,7 @@ def find_units(file: h5py.File, path: str, table: str | None = None) -> h5py.Gro
     Returns
     -------
     h5py.Group
-        ``/units``, or the one table with spike times in ``/processing`` or ``/analysis``.
+        The one table with spike times in ``/units``, ``/processing`` or ``/analysis``.
 
     Raises
     ------
@@ -71,18 +76,17 @@ def find_units(file: h5py.File, path: str, table: str | None = None) -> h5py.Gro
     """
     if table is not None:
         if not isinstance(file.get(table), h5py.Group):
-            raise RecordingError(path, f"has no table {table!r}", _elsewhere(file))
+            raise RecordingError(path, f"has no table {table!r}", elsewhere(file))
         return file[table]
-    if isinstance(file.get("units"), h5py.Group):
-        return file["units"]
-    found: list[h5py.Group] = []
+    main = file.get("units")
+    found = [main] if isinstance(main, h5py.Group) and "spike_times_index" in main else []
 
     def visit(_: str, thing: Any) -> None:
         if isinstance(thing, h5py.Group) and "spike_times_index" in thing:
             found.append(thing)
 
     for room in ("processing", "analysis"):
-        if room in file:
+        if isinstance(file.get(room), h5py.Group):
             file[room].visititems(visit)
     if len(found) > 1:
         raise RecordingError(
@@ -90,8 +94,10 @@ def find_units(file: h5py.File, path: str, table: str | None = None) -> h5py.Gro
             f"has {len(found)} tables of units",
             f"choose one with units=: {[group.name for group in found]}",
         )
+    if not found and isinstance(main, h5py.Group):
+        return main  # what it lacks is said where its columns are read
     if not found:
-        raise RecordingError(path, "has no sorted units (no spike times)", _elsewhere(file))
+        raise RecordingError(path, "has no sorted units (no spike times)", elsewhere(file))
     return found[0]
 
 
@@ -102,6 +108,7 @@ def read_spikes(
     table: str | None = None,
     names: str | None = None,
     scale: float = 1.0,
+    sort: bool = False,
 ) -> Spikes:
     """Read all spike trains of a file and check what no reader checks.
 
@@ -116,29 +123,43 @@ def read_spikes(
     names : str, optional
         Column with the names of the cells; by default ``unit_name`` where present, else the ids.
     scale : float, default 1
-        Factor from the numbers in the file to seconds.
+        Factor from the numbers in the file to seconds, above 0.
+    sort : bool, default False
+        Sort trains that are out of order, with a notice, in place of refusing them.
 
     Returns
     -------
     Spikes
-        Ids, times and observed intervals.
+        Ids, times and observed intervals; the trains are parts of one array, which is read once.
 
     Raises
     ------
+    InputError
+        If `scale` is not above 0.
     RecordingError
         If the ragged index does not fit the spike times, or spikes are unsorted or not finite.
+
+    Notes
+    -----
+    Cells without a spike and spikes at the same time are kept, with a notice.
     """
+    if not (np.isfinite(scale) and scale > 0):
+        raise InputError(f"scale: expected seconds in one step of the file's times, got {scale}")
     units = find_units(file, path, table)
     for column in ("spike_times", "spike_times_index", "id"):
         if not isinstance(units.get(column), h5py.Dataset):
-            raise RecordingError(path, f"{units.name} has no column {column!r}", _elsewhere(file))
-    flat = seconds(units["spike_times"], path) * scale
+            raise RecordingError(path, f"{units.name} has no column {column!r}", elsewhere(file))
+    flat = seconds(units["spike_times"], path)
+    if flat.ndim != 1:
+        raise RecordingError(path, f"spike_times have shape {flat.shape}, expected one list")
+    if scale != 1:
+        flat *= scale
     cells = _cell_names(units, path, names)
-    ends = _checked_index(
+    ends = row_ends(
         units["spike_times_index"][()], flat.shape, len(cells), cells, path, "spike_times"
     )
     times = tuple(np.split(flat, ends[:-1])) if len(cells) else ()
-    _check_trains(cells, times, path)
+    check_trains(cells, times, path, sort=sort)
     return Spikes(cells, times, _observed(units, cells, path))
 
 
@@ -158,6 +179,11 @@ def check_clock(spikes: Spikes, start: float, stop: float, path: str) -> None:
     ------
     RecordingError
         If spikes reach far beyond the movie or none falls into it.
+
+    Notes
+    -----
+    Cells with spikes of which none falls into the movie are named in a notice, and so are spikes
+    before time 0 where the movie begins later.
     """
     filled = [train for train in spikes.times if train.size]
     if not filled:
@@ -174,12 +200,24 @@ def check_clock(spikes: Spikes, start: float, stop: float, path: str) -> None:
         if not whole or last < 5e3 * stop:
             guess = "milliseconds? try spike_scale=1e-3"
         raise RecordingError(path, f"spike times are not in seconds: {where}", guess)
-    if not any(((train >= start) & (train < stop)).any() for train in filled):
+    inside = [np.diff(np.searchsorted(train, [start, stop]))[0] for train in spikes.times]
+    if not any(inside):
         raise RecordingError(
             path,
             f"no spike falls into the movie: {where}",
             "are spikes and flips on different clocks?",
         )
+    away = [
+        cell
+        for cell, train, count in zip(spikes.cells, spikes.times, inside, strict=True)
+        if train.size and not count
+    ]
+    if away:
+        _log.warning("%s: no spike of %s falls into the movie", path, listed(away))
+    before = sum(int(np.searchsorted(train, 0.0)) for train in filled)
+    if before and start >= 0:
+        words = "%s: %d spikes come before time 0, the first at %g s; the movie begins at %g s"
+        _log.warning(words, path, before, first, start)
 
 
 def seconds(dataset: h5py.Dataset, path: str) -> NDArray[np.float64]:
@@ -204,7 +242,11 @@ def seconds(dataset: h5py.Dataset, path: str) -> NDArray[np.float64]:
     """
     if dataset.dtype.kind not in "iuf":
         raise RecordingError(path, f"{dataset.name} holds {dataset.dtype}, expected seconds")
-    return np.asarray(dataset[()], np.float64)
+    if not dataset.size:
+        return np.empty(dataset.shape or 0)
+    numbers = np.empty(dataset.shape)
+    dataset.read_direct(numbers)  # which changes the type piece by piece
+    return numbers
 
 
 def text(value: Any) -> str:
@@ -212,8 +254,8 @@ def text(value: Any) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
-def _elsewhere(file: h5py.File) -> str:
-    """Say what a file has instead of what was looked for."""
+def elsewhere(file: h5py.File) -> str:
+    """Return words for what a file has instead of what was looked for."""
     kinds: dict[str, int] = {}
 
     def visit(_: str, thing: Any) -> None:
@@ -234,12 +276,19 @@ def _cell_names(units: h5py.Group, path: str, names: str | None) -> tuple[str, .
     if names is not None and names not in units:
         columns = sorted(key for key in units if not key.endswith("_index"))
         raise RecordingError(path, f"units have no column {names!r}", f"they have {columns}")
-    ids = tuple(text(value) for value in units["id"][()].tolist())
+    ids = _column(units, "id")
     column = names or (_NAMES if _NAMES in units else None)
-    cells = ids if column is None else tuple(text(value) for value in units[column][()].tolist())
+    cells = ids if column is None else _column(units, column)
+    if len(cells) != len(ids):
+        raise RecordingError(
+            path,
+            f"column {column!r} has {len(cells)} entries for {len(ids)} units",
+            "name a column with one name for each (names=)",
+        )
     if len(set(cells)) != len(cells):
-        twice = sorted({cell for cell in cells if cells.count(cell) > 1})
-        if names is None and len(set(ids)) == len(ids):
+        twice = sorted(cell for cell, count in Counter(cells).items() if count > 1)
+        if names is None and column is not None and len(set(ids)) == len(ids):
+            _log.warning("%s: %s names several units %s; ids are used", path, column, twice[0])
             return ids
         raise RecordingError(
             path,
@@ -249,79 +298,31 @@ def _cell_names(units: h5py.Group, path: str, names: str | None) -> tuple[str, .
     return cells
 
 
-def _checked_index(
-    index: Any,
-    shape: tuple[int, ...],
-    rows: int,
-    cells: tuple[str, ...],
-    path: str,
-    column: str,
-) -> NDArray[np.intp]:
-    """Return the end of each row in the flat column, or say where the index is broken."""
-    ends = np.asarray(index)
-    if ends.ndim != 1 or ends.dtype.kind not in "iu" or ends.size != rows:
-        raise RecordingError(
-            path,
-            f"{column}_index has shape {ends.shape} of {ends.dtype}, expected {rows} whole numbers",
-        )
-    ends = ends.astype(np.int64)
-    falls = np.flatnonzero(np.diff(ends, prepend=0) < 0)
-    if falls.size:
-        raise RecordingError(
-            path,
-            f"{column}_index decreases at unit {cells[falls[0]]}",
-            "the spikes of the units cannot be told apart; write the file again",
-        )
-    past = np.flatnonzero(ends > shape[0])
-    if past.size:
-        raise RecordingError(
-            path,
-            f"{column}_index of unit {cells[past[0]]} ends at "
-            f"{ends[past[0]]}, but there are only {shape[0]} entries",
-            "write the file again",
-        )
-    total = int(ends[-1]) if rows else 0
-    if total < shape[0]:
-        raise RecordingError(
-            path,
-            f"{column}_index ends at {total}, but there are {shape[0]} entries",
-            "write the file again",
-        )
-    return ends
-
-
-def _check_trains(
-    cells: tuple[str, ...], times: tuple[NDArray[np.float64], ...], path: str
-) -> None:
-    for cell, train in zip(cells, times, strict=True):
-        broken = np.flatnonzero(~np.isfinite(train))
-        if broken.size:
-            raise RecordingError(
-                path,
-                f"unit {cell} has {broken.size} spike times that are NaN or "
-                f"infinite, the first at {broken[0]}",
-                "sort the recording again",
-            )
-        falls = np.flatnonzero(np.diff(train) < 0)
-        if falls.size:
-            raise RecordingError(
-                path,
-                f"unit {cell} has unsorted spike times, the first after spike {falls[0]}",
-                "times of separate sweeps may have been put one after another",
-            )
+def _column(units: h5py.Group, column: str) -> tuple[str, ...]:
+    return tuple(text(value) for value in np.ravel(units[column][()]).tolist())
 
 
 def _observed(
     units: h5py.Group, cells: tuple[str, ...], path: str
 ) -> tuple[NDArray[np.float64], ...] | None:
-    if "obs_intervals" not in units or "obs_intervals_index" not in units:
+    if "obs_intervals" not in units:
         return None
-    flat = np.asarray(units["obs_intervals"][()], np.float64).reshape(-1, 2)
-    ends = _checked_index(
+    if "obs_intervals_index" not in units:
+        raise RecordingError(
+            path, "obs_intervals have no index, so it is not known whose they are", REWRITE
+        )
+    flat = seconds(units["obs_intervals"], path)
+    if flat.size % 2 or (flat.size and flat.shape[-1] != 2):
+        raise RecordingError(
+            path, f"obs_intervals have shape {flat.shape}, expected (interval, 2)", REWRITE
+        )
+    flat = flat.reshape(-1, 2)
+    ends = row_ends(
         units["obs_intervals_index"][()], flat.shape, len(cells), cells, path, "obs_intervals"
     )
     if not np.isfinite(flat).all() or (flat[:, 1] < flat[:, 0]).any():
         raise RecordingError(
             path, "obs_intervals hold times that are not finite or stop before they start"
         )
-    return tuple(np.split(flat, ends[:-1])) if cells else ()
+    each = np.split(flat, ends[:-1]) if cells else []
+    return tuple(intervals[intervals[:, 1] > intervals[:, 0]] for intervals in each)
