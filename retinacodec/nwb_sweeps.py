@@ -90,9 +90,7 @@ def find_electrodes(file: h5py.File) -> dict[str, Electrode]:
             return
         kind = text(thing.attrs.get("neurodata_type", ""))
         if kind in ELECTRODE_KINDS:
-            electrode = thing.get("electrode")
-            home = electrode if isinstance(electrode, h5py.Group) else thing
-            groups.setdefault((str(home.name).strip("/"), kind), []).append(thing)
+            groups.setdefault((str(_home(thing).name).strip("/"), kind), []).append(thing)
 
     for room in _ROOMS:
         if isinstance(file.get(room), h5py.Group):
@@ -178,11 +176,20 @@ def cell_of(series: h5py.Group) -> str:
     str
         ``cell_id`` of its electrode, else the name of the electrode, else of the series.
     """
-    electrode = series.get("electrode")
-    home = electrode if isinstance(electrode, h5py.Group) else series
+    home = _home(series)
     stated = home.get("cell_id")
     named = text(stated[()]) if isinstance(stated, h5py.Dataset) and stated.shape == () else ""
     return named or str(home.name).rsplit("/", 1)[-1]
+
+
+def _home(series: h5py.Group) -> h5py.Group:
+    """Return the electrode of a series, else the series itself."""
+    electrode = series.get("electrode")
+    if not isinstance(electrode, h5py.Group):
+        return series
+    room = series.file.get("general/intracellular_ephys")
+    known = list(room.values()) if isinstance(room, h5py.Group) else []
+    return next((one for one in known if one == electrode), electrode)  # by its own name
 
 
 def _listed_ranges(

@@ -108,7 +108,7 @@ def read_values(
         part = data[start:stop]
         block = part[:, None] if data.ndim == 1 else part[:, list(columns)]
         where = out[start - samples.start : stop - samples.start]
-        np.multiply(block, factor, out=where)
+        np.multiply(block, factor, out=where, dtype=np.float64)
         if offset:
             where += offset
     return out, text(data.attrs.get("unit", ""))
