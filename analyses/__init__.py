@@ -68,6 +68,7 @@ from retinacodec.analyses.ground_truth import (
     ground_truth_table,
     score_modes,
 )
+from retinacodec.analyses.interneuron_controls import LinearFilter, compare_interneurons
 from retinacodec.analyses.interneuron_figure import draw_interneuron_matches
 from retinacodec.analyses.interneurons import match_interneurons
 from retinacodec.analyses.kernel_summary import kernel_summary
@@ -134,12 +135,14 @@ from retinacodec.analyses.summaries import (
     draw_training,
     relative_residuals,
 )
+from retinacodec.analyses.untrained import untrained_like
 from retinacodec.analyses.window_covariances import NestedShifts
 
 __all__ = [
     "DifferenceOfGaussians",
     "FieldScene",
     "Gaussian",
+    "LinearFilter",
     "NestedShifts",
     "Planted",
     "SCENARIOS",
@@ -160,6 +163,7 @@ __all__ = [
     "combination_frames",
     "combination_table",
     "compare_fields",
+    "compare_interneurons",
     "compare_models",
     "compare_pathway_recovery",
     "compare_quantities",
@@ -281,4 +285,5 @@ __all__ = [
     "static_nonlinearity",
     "subunits",
     "telling_modes",
+    "untrained_like",
 ]

@@ -11,19 +11,12 @@ import numpy.typing as npt
 import xarray as xr
 
 from retinacodec.analyses.match_moments import FLOORS, Layers, common_moments, match_plan
-from retinacodec.analyses.unit_matching import (
-    LayerUnits,
-    MatchPlan,
-    Scores,
-    Selection,
-    score_units,
-)
-from retinacodec.bootstrap import percentiles
+from retinacodec.analyses.match_scores import MatchPlan, Scores, families, summarised
+from retinacodec.analyses.unit_matching import LayerUnits, Selection, score_units
 from retinacodec.ceilings import cc_max
 from retinacodec.errors import InputError
-from retinacodec.nulls import discoveries, p_value
 
-__all__ = ["Matched", "families", "match_interneurons", "matched", "summarised"]
+__all__ = ["Matched", "match_interneurons", "matched"]
 
 Array = npt.NDArray[Any]
 _WORDS = {
@@ -248,20 +241,6 @@ def _dataset(
     return result
 
 
-def summarised(scores: Scores, level: float) -> dict[str, Array]:
-    """Return mean scores (row,) with intervals and p, and the null (row, shift)."""
-    value, null = scores.scored.mean(axis=0), scores.null_scored.mean(axis=0)
-    low, high = percentiles(np.moveaxis(scores.samples.mean(axis=0), -1, 0), level)
-    return {
-        "correlation": value,
-        "low": low,
-        "high": high,
-        "selected": scores.chosen.mean(axis=0),
-        "p_value": p_value(value, null.T),
-        "null": null,
-    }
-
-
 def _joined(
     parts: list[xr.Dataset],
     names: list[str],
@@ -290,17 +269,6 @@ def _joined(
     best = np.where(np.isfinite(found["correlation"]), best, "")
     result["best_layer"] = (dims, best.reshape(shape))
     return result
-
-
-def families(result: xr.Dataset) -> dict[str, Any]:
-    """Return p against the best of all tests of each shift, and false discovery rates."""
-    value, null = result["correlation"], result["null"]
-    others = [dim for dim in null.dims if dim != "shift"]
-    top = null.max(others)
-    most = top.values.reshape(-1, *[1] * value.ndim)
-    family = p_value(value.values, np.broadcast_to(most, (top.size, *value.shape)))
-    q = discoveries(result["p_value"].values).q
-    return {"p_family": (value.dims, family), "q_value": (value.dims, q)}
 
 
 def _with_ceiling(result: xr.Dataset, repeats: xr.DataArray, trace: xr.DataArray) -> xr.Dataset:

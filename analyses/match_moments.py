@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from retinacodec.analyses.unit_matching import MatchPlan
+from retinacodec.analyses.match_scores import MatchPlan
 from retinacodec.errors import InputError, Problems
 
 __all__ = ["FLOORS", "Layers", "autocorrelation_time", "common_moments", "match_plan"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,103 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
-from retinacodec.bootstrap import block_labels, draw_blocks
+from retinacodec.analyses.match_scores import MatchPlan, Scores, Slices, resampled
 
-__all__ = ["LayerUnits", "MatchPlan", "Scores", "Selection", "score_units"]
+__all__ = ["LayerUnits", "Selection", "score_pairs", "score_units"]
 
 Array = npt.NDArray[Any]
-Slices = tuple[slice, ...]
-
-_LEAST = 10  # moments of a block
 _SHARE = 1e-6  # of the largest activation, below which a deviation is rounding
 _WORKING = 5e5  # correlations held at a time; they stay in the cache
-
-
-@dataclass(frozen=True)
-class MatchPlan:
-    """How one call matches.
-
-    Parameters
-    ----------
-    blocks : int
-        Contiguous blocks of time: each is scored with the unit that the others chose.
-    gap : int
-        Moments left out at the start of every block but the first.
-    shifts : ndarray (shift,)
-        Shifts of the null, as shares of the circle of time, above 0 and below 1.
-    draws, resampled : int
-        Number of resamples, and least moments of what is resampled.
-    seed : int
-        Seed of the resamples.
-    floors : (float, float)
-        Least mean size and least standard deviation of a unit that counts.
-    """
-
-    blocks: int
-    gap: int
-    shifts: Array
-    draws: int
-    resampled: int
-    seed: int
-    floors: tuple[float, float]
-
-    def slices(self, moments: int) -> Slices | None:
-        """Return the blocks of so many moments; None if they are too few."""
-        edges = np.linspace(0, moments, self.blocks + 1).round().astype(int)
-        parts = tuple(
-            slice(int(low) + (self.gap if low else 0), int(high))
-            for low, high in itertools.pairwise(edges)
-        )
-        return parts if all(part.stop - part.start >= _LEAST for part in parts) else None
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Correlations of rows with the unit that all other blocks chose.
-
-    Parameters
-    ----------
-    chosen, scored : ndarray (block, row)
-        Mean r of that unit on the other blocks, and its r on the block; NaN without one.
-    null_chosen, null_scored : ndarray (block, row, shift)
-        The same for shifted rows.
-    samples : ndarray (block, row, draw)
-        Resamples of `scored`.
-    """
-
-    chosen: Array
-    scored: Array
-    null_chosen: Array
-    null_scored: Array
-    samples: Array
-
-    @classmethod
-    def empty(cls, plan: MatchPlan, rows: int) -> Scores:
-        """Return scores of no unit."""
-        shapes = ((), (), (plan.shifts.size,), (plan.shifts.size,), (plan.draws,))
-        return cls(*(np.full((plan.blocks, rows, *tail), np.nan, np.float32) for tail in shapes))
-
-    def put(self, rows: Array, other: Scores) -> None:
-        """Take over the scores of some rows."""
-        for name in self.__dataclass_fields__:
-            getattr(self, name)[:, rows] = getattr(other, name)
-
-    @classmethod
-    def best_of(cls, layers: Sequence[Scores]) -> Scores:
-        """Return the scores where the choice is among the units of several layers."""
-        chosen = np.stack([each.chosen for each in layers])
-        shifted = np.stack([each.null_chosen for each in layers])
-        best, moved = (
-            np.nan_to_num(values, nan=-9.0).argmax(0)[None] for values in (chosen, shifted)
-        )
-        samples = np.stack([each.samples for each in layers])
-        return cls(
-            np.take_along_axis(chosen, best, 0)[0],
-            np.take_along_axis(np.stack([each.scored for each in layers]), best, 0)[0],
-            np.take_along_axis(shifted, moved, 0)[0],
-            np.take_along_axis(np.stack([each.null_scored for each in layers]), moved, 0)[0],
-            np.take_along_axis(samples, best[..., None], 0)[0],
-        )
 
 
 @dataclass(frozen=True)
@@ -199,9 +107,42 @@ def score_units(rows: Array, units: LayerUnits, plan: MatchPlan) -> tuple[Scores
     by_channel = _choose(r.reshape(shape), 3)[1].mean(axis=0)
     known = np.isfinite(whole.scored).all(axis=0)
     if known.any():
-        _add_null(whole, rows, np.flatnonzero(known), units, plan)
-        _add_samples(whole, rows, np.flatnonzero(known), place, units, plan)
+        which = np.flatnonzero(known)
+        _add_null(whole, rows, which, units, plan)
+        whole.samples[:, which] = resampled(
+            [rows[which, part] for part in units.slices],
+            [units.raw[at[which], part] for at, part in zip(place, units.slices, strict=True)],
+            plan,
+        )
     return whole, Selection(by_channel, r.mean(axis=0).reshape(shape[1:]))
+
+
+def score_pairs(rows: Array, series: Array, slices: Slices, plan: MatchPlan) -> Scores:
+    """Score complete rows (row, time) against one series each, without any choice.
+
+    ``chosen`` holds the same correlations as ``scored``.
+    """
+    whole = Scores.empty(plan, len(rows))
+    which = np.flatnonzero(_varies(rows, slices) & _varies(series, slices))
+    if not which.size:
+        return whole
+    x, y = rows[which], series[which]
+    moments, steps, every = x.shape[1], plan.steps(x.shape[1]), np.ones(len(which), bool)
+    standard = np.stack([_standard_row(row) for row in x])
+    spread = np.stack([_moving_deviation(row, slices, steps) for row in standard], axis=1)
+    turned = np.conj(scipy.fft.rfft(standard))
+    for k, part in enumerate(slices):
+        one, other = (_standardised(values[:, part], every) for values in (x, y))
+        whole.scored[k, which] = (one * other).mean(axis=1, dtype=np.float64)
+        padded = np.zeros((len(which), moments), np.float32)
+        padded[:, part] = other / other.shape[1]
+        moved = scipy.fft.irfft(scipy.fft.rfft(padded) * turned, moments)[:, steps]
+        whole.null_scored[k, which] = moved / spread[k]
+    whole.samples[:, which] = resampled(
+        [x[:, part] for part in slices], [y[:, part] for part in slices], plan
+    )
+    whole.chosen[:], whole.null_chosen[:] = whole.scored, whole.null_scored
+    return whole
 
 
 def _choose(r: Array, axis: int) -> tuple[Array, Array, Array]:
@@ -214,8 +155,7 @@ def _choose(r: Array, axis: int) -> tuple[Array, Array, Array]:
 
 def _add_null(whole: Scores, rows: Array, which: Array, units: LayerUnits, plan: MatchPlan) -> None:
     """Fill in the scores of the shifted rows."""
-    moments = rows.shape[1]
-    steps = np.clip(np.round(plan.shifts * moments).astype(int), 1, moments - 1)
+    moments, steps = rows.shape[1], plan.steps(rows.shape[1])
     wide = steps.size > 1 and bool((np.diff(steps) == 1).all())
     taken: slice | Array = slice(steps[0], steps[-1] + 1) if wide else steps
     standard = np.stack([_standard_row(row) for row in rows[which]])
@@ -264,25 +204,6 @@ def _moving_deviation(row: Array, slices: Slices, steps: Array) -> Array:
         mean, square = ((s[start + length] - s[start]) / length for s in (sums, squares))
         found.append(np.sqrt(np.maximum(square - mean**2, 1e-12)))
     return np.stack(found).astype(np.float32)
-
-
-def _add_samples(
-    whole: Scores, rows: Array, which: Array, place: Array, units: LayerUnits, plan: MatchPlan
-) -> None:
-    """Fill in resamples of the scores, with the units as they were chosen."""
-    for k, part in enumerate(units.slices):
-        labels = block_labels(part.stop - part.start, plan.resampled)
-        starts = np.flatnonzero(np.diff(labels, prepend=-1))
-        counts = draw_blocks(len(starts), plan.draws, plan.seed + k)
-        x = rows[which, part].astype(np.float64)
-        y = units.raw[place[k, which], part].astype(np.float64)
-        x, y = (values - values.mean(axis=1, keepdims=True) for values in (x, y))
-        terms = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y])
-        sums = np.add.reduceat(terms, starts, axis=2) @ counts.T.astype(np.float64)
-        n, sx, sy, xx, yy, xy = sums
-        with np.errstate(invalid="ignore", divide="ignore"):
-            r = (xy - sx * sy / n) / np.sqrt((xx - sx**2 / n) * (yy - sy**2 / n))
-        whole.samples[k, which] = r if len(starts) > 1 else np.nan
 
 
 def _varies(rows: Array, slices: Slices) -> npt.NDArray[np.bool_]:
