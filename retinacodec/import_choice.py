@@ -23,11 +23,21 @@ class Choice:
         Side of a pixel on the retina, um, where the file does not say it.
     contrast : Contrast, optional
         How pixel values become contrast, where the file holds values without a meaning.
+    frame_rate : float, optional
+        Frames per second, where the file has no flip times.
+    time_scale : float, optional
+        Seconds in one unit of the file's times, where they are not those of its format.
+    repeat_axes : sequence of str, optional
+        Order of "repeat", "cell" and "time" in responses to repeats, where their sizes leave it
+        open.
     """
 
     stimulus: Sequence[str] | None = None
     pixel_um: float | None = None
     contrast: Contrast | None = None
+    frame_rate: float | None = None
+    time_scale: float | None = None
+    repeat_axes: Sequence[str] | None = None
 
     def movies(self, there: Sequence[str], path: str) -> list[str]:
         """Return the movies to take; `RecordingError` lists what there is if one is missing."""

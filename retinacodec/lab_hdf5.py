@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-import json
+import logging
+from collections.abc import Sequence
 from dataclasses import replace
 
 import h5py
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from retinacodec.errors import RecordingError
-from retinacodec.hdf5_safety import blaming
 from retinacodec.import_choice import Choice
-from retinacodec.nwb_coding import Block, note_of
-from retinacodec.nwb_contrast import Contrast
-from retinacodec.nwb_levels import Levels
-from retinacodec.nwb_pixels import Extent
+from retinacodec.import_movies import checked_flips, mapping_of, movie_block, pixel_side
+from retinacodec.lab_responses import Responses, responses_of
+from retinacodec.nwb_coding import Block
 from retinacodec.nwb_session import Prepared, Session
-from retinacodec.nwb_trains import Train, trains_of_counts
-from retinacodec.recordings import frame_durations
+from retinacodec.nwb_traces import Trace
+from retinacodec.nwb_trains import trains_of_counts
 from retinacodec.schema import make_recording
 
 __all__ = ["LabHdf5"]
 
+_log = logging.getLogger(__name__)
 _PARTS = ("train", "test")
 _BIN_S = 0.01  # where the file gives no times: one frame a bin of 10 ms
 
 
 class LabHdf5:
-    """``train`` and ``test``, each with ``stimulus`` (time, y, x) and ``response/binned``.
+    """``train`` and ``test``, each with ``stimulus`` (time, y, x) and ``response``.
+
+    ``response`` holds ``binned`` counts or smoothed rates (cell, time), and ``repeats`` what the
+    cells did in each repeat of the test movie. The movie of a part with repeats becomes that many
+    presentations, back to back.
 
     References
     ----------
@@ -37,6 +42,7 @@ class LabHdf5:
     """
 
     kind = "laboratory HDF5 (train and test)"
+    example = "retinacodec import naturalscene.h5 --out cells.nwb --pixel-um 55"
 
     def recognises(self, file: h5py.File) -> bool:
         """Tell whether a file has this layout."""
@@ -80,34 +86,32 @@ class LabHdf5:
         Raises
         ------
         RecordingError
-            If there are no spike counts, or the pixel size or the contrast is not known.
+            If shapes do not fit, or the pixel size or the contrast is not known.
         """
         parts = choice.movies(self._parts(file), path)
-        if choice.pixel_um is None:
-            raise RecordingError(
-                path,
-                "does not say how large its pixels are on the retina",
-                "give pixel_um= (about 55 in the published recordings)",
-            )
-        contrast = _contrast(file, self._parts(file)[0], choice, path)
-        blocks, recordings, clock = [], [], 0.0
+        first = self._parts(file)[0]
+        data = {part: _pixels(file, part, path) for part in {first, *parts}}
+        pixel_um = pixel_side(choice, data[first].shape, path)
+        contrast = mapping_of(data[first], f"{first}/stimulus", choice, path)
+        if "stas" in file.get("train", ()):
+            _log.warning("%s: train/stas are computed from the spikes and left out", path)
+        blocks: list[Block] = []
+        found: list[Responses] = []
         for part in parts:
-            counts = _counts(file, part, path)
-            block = _block(file, part, choice.pixel_um, contrast, path)
-            if block.onsets[0] < clock:  # both parts count their time from zero
-                block = replace(block, onsets=block.onsets - block.onsets[0] + clock)
-            clock = float(block.onsets[-1] + frame_durations(block.onsets)[-1]) + 1.0
-            blocks.append(block)
-            recordings.append(
-                make_recording(
-                    counts,
-                    time=block.onsets,
-                    frame_rate=block.frame_rate,
-                    cells=[f"cell{cell:02d}" for cell in range(counts.shape[1])],
-                )
+            frames = len(data[part])
+            found.append(responses_of(file, part, frames, path, choice.repeat_axes))
+            block = movie_block(
+                data[part],
+                _onsets(file, part, frames, choice, path),
+                contrast,
+                name=part,
+                description=f"movie of the {part} part",
+                pixel_um=pixel_um,
+                path=path,
+                parameters={"part": part},
             )
-        trains: list[Train] = trains_of_counts(recordings, blocks)
-        return Prepared(blocks, trains, _SESSION)
+            blocks.append(_after(blocks, replace(block, presentations=found[-1].shape[0])))
+        return _prepared(blocks, found, path)
 
     def _parts(self, file: h5py.File) -> list[str]:
         return [part for part in _PARTS if f"{part}/stimulus" in file]
@@ -126,83 +130,64 @@ _SESSION = Session(
     notes=(
         "Spike times are spaced evenly inside each bin, because the source holds counts. The "
         "session start is that of the conversion; a test part that counted its time from zero "
-        "was placed one second after the training part."
+        "was placed one second after the training part, and its repeats follow one another at "
+        "once."
     ),
 )
 
 
-def _contrast(file: h5py.File, part: str, choice: Choice, path: str) -> Contrast:
-    contrast = choice.contrast or Contrast()
-    if contrast.grey is not None:
-        return contrast
-    data, extent = file[f"{part}/stimulus"], Extent()
-    for chunk in range(0, len(data), 1000):
-        extent.add(data[chunk : chunk + 1000])
-    grey = extent.mean(f"{part}/stimulus", path, light=contrast.span is None)
-    return replace(contrast, grey=grey)
-
-
-def _counts(file: h5py.File, part: str, path: str) -> NDArray[np.float32]:
-    """Return counts (time, cell); rates that were smoothed cannot become spikes."""
-    binned = file.get(f"{part}/response/binned")
-    frames = len(file[f"{part}/stimulus"])
-    if not isinstance(binned, h5py.Dataset):
-        raise RecordingError(
-            path,
-            f"{part}/response holds {', '.join(file[f'{part}/response'])} "
-            "but no spike counts (binned)",
-            "smoothed rates are no spikes",
-        )
-    if binned.ndim != 2 or binned.shape[1] != frames:
-        raise RecordingError(
-            path, f"{part}/response/binned has shape {binned.shape}, expected (cell, {frames})"
-        )
-    return np.asarray(binned[()], np.float32).T
-
-
-def _block(file: h5py.File, part: str, pixel_um: float, contrast: Contrast, path: str) -> Block:
+def _pixels(file: h5py.File, part: str, path: str) -> h5py.Dataset:
     data = file[f"{part}/stimulus"]
-    frames, height, width = data.shape
-    levels = None
-    if data.dtype == np.uint8:
-        greys = np.arange(256)
-        values = contrast.of(greys).astype(np.float64)
-        levels = Levels(tuple(greys.tolist()), tuple(values.tolist()))
-    onsets = _onsets(file, part, frames, path)
-    rate = float(1 / np.median(np.diff(onsets)))
-    parameters = {"grey": contrast.grey, "span": contrast.span, "part": part}
-    attrs = {
-        "kind": "stimulus",
-        "name": part,
-        "frame_rate": rate,
-        "pixel_um": pixel_um,
-        "parameters": json.dumps(parameters, sort_keys=True),
-    }
-    y_um, x_um = ((np.arange(size) - (size - 1) / 2) * pixel_um for size in (height, width))
+    if data.ndim != 3 or data.dtype.kind not in "iuf":
+        raise RecordingError(
+            path, f"{part}/stimulus has shape {data.shape} of {data.dtype}, expected (time, y, x)"
+        )
+    return data
 
-    def read(start: int, stop: int) -> NDArray[np.generic]:
-        with blaming(path):
-            values = data[start:stop].transpose(0, 2, 1)
-        return values if levels else contrast.of(values)
 
-    return Block(
-        name=part,
-        description=f"movie of the {part} part, {width} x {height} pixels",
-        note=note_of(attrs, frames=frames, y_um=y_um, x_um=x_um, levels=levels),
-        shape=(frames, width, height),
-        dtype=np.dtype(np.uint8 if levels else np.float32),
-        read=read,
-        line=levels.line() if levels else (1.0, 0.0),
-        onsets=onsets,
-        field_um=(width * pixel_um, height * pixel_um),
-        exact_onsets=True,
+def _after(earlier: Sequence[Block], block: Block) -> Block:
+    """Shift a part behind those before it, if all count their time from zero."""
+    clock = earlier[-1].spans()[-1][1] + 1.0 if earlier else 0.0
+    if block.onsets[0] >= clock:
+        return block
+    return replace(block, onsets=block.onsets - block.onsets[0] + clock)
+
+
+def _prepared(blocks: Sequence[Block], found: Sequence[Responses], path: str) -> Prepared:
+    """Make spikes of counts, and series of rates."""
+    cells = {one.shape[2] for one in found}
+    if len(cells) > 1:
+        raise RecordingError(path, f"parts have different numbers of cells: {sorted(cells)}")
+    names = [f"cell{cell:02d}" for cell in range(cells.pop())]
+    counted, recordings, traces = [], [], []
+    for block, one in zip(blocks, found, strict=True):
+        for name, values in one.rates.items():
+            flat = values.reshape(-1, len(names))
+            traces.append(Trace(name, tuple(names), block.all_onsets(), flat, "Hz"))
+        if one.counts is not None:
+            counted.append(block)
+            recordings.append(_recording(one.counts, block, names))
+    trains = trains_of_counts(recordings, counted) if counted else []
+    return Prepared(blocks, trains, _SESSION, traces=traces)
+
+
+def _recording(counts: NDArray[np.float32], block: Block, cells: Sequence[str]) -> xr.Dataset:
+    repeated = len(counts) > 1
+    return make_recording(
+        np.nan_to_num(counts).mean(axis=0) if repeated else counts[0],
+        repeats=counts if repeated else None,
+        time=block.onsets,
+        frame_rate=block.frame_rate,
+        cells=cells,
     )
 
 
-def _onsets(file: h5py.File, part: str, frames: int, path: str) -> NDArray[np.float64]:
+def _onsets(
+    file: h5py.File, part: str, frames: int, choice: Choice, path: str
+) -> NDArray[np.float64]:
+    if choice.frame_rate is not None:
+        return np.arange(frames, dtype=np.float64) / choice.frame_rate
     if f"{part}/time" not in file:
+        _log.warning("%s: %s has no time; frames of 10 ms are taken (frame_rate=)", path, part)
         return np.arange(frames, dtype=np.float64) * _BIN_S
-    onsets: NDArray[np.float64] = file[f"{part}/time"][()].astype(np.float64).ravel()
-    if onsets.size != frames:
-        raise RecordingError(path, f"{part}/time has {onsets.size} times for {frames} frames")
-    return onsets
+    return checked_flips(file[f"{part}/time"][()], frames, f"{part}/time", path)

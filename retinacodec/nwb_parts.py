@@ -177,14 +177,49 @@ def add_units(
     """
     if not trains:
         return
-    file.add_unit_column(name="unit_name", description="name of the cell")
-    for column in columns:
-        file.add_unit_column(name=column.name, description=column.description)
-    for place, train in enumerate(trains):
-        more: dict[str, Any] = {column.name: column.values[place] for column in columns}
-        if train.observed is not None:
-            more["obs_intervals"] = train.observed
-        file.add_unit(spike_times=train.times, unit_name=train.cell, **more)
+    from pynwb.misc import Units
+
+    names = [train.cell for train in trains]
+    parts = [
+        _column("unit_name", "name of the cell", names),
+        *(_column(one.name, one.description, list(one.values)) for one in columns),
+        *_ragged("spike_times", "spike times of each cell, s", [train.times for train in trains]),
+    ]
+    if any(train.observed is not None for train in trains):
+        observed = _observed(trains)
+        parts += _ragged("obs_intervals", "when each cell was observed, s", observed)
     steps = [np.diff(train.times) for train in trains if train.times.size > 1]
     smallest = [float(step[step > 0].min()) for step in steps if (step > 0).any()]
-    file.units.resolution = resolution or min([0.01, *smallest])
+    file.units = Units(
+        name="units",
+        description="spikes of each cell",
+        columns=parts,
+        colnames=[part.name for part in parts if not part.name.endswith("_index")],
+        id=list(range(len(trains))),
+        resolution=resolution or min([0.01, *smallest]),
+    )
+
+
+def _observed(trains: Sequence[Train]) -> list[Any]:
+    """Return the intervals of each cell; all the time of the file where it has none of its own."""
+    known = [train.observed for train in trains if train.observed is not None]
+    edges = [one.ravel() for one in (*known, *(train.times for train in trains)) if one.size]
+    span = np.concatenate(edges) if edges else np.zeros(2)
+    always = np.array([[span.min(), span.max()]])
+    return [always if train.observed is None else train.observed for train in trains]
+
+
+def _column(name: str, description: str, values: Any) -> Any:
+    from pynwb.core import VectorData
+
+    return VectorData(name=name, description=description, data=values)
+
+
+def _ragged(name: str, description: str, rows: Sequence[Any]) -> list[Any]:
+    """Return a column with several values a row and its index, as whole arrays."""
+    from pynwb.core import VectorIndex
+
+    flat = np.concatenate(rows)
+    column = _column(name, description, packed(flat) if flat.size else flat)
+    ends = np.cumsum([len(row) for row in rows], dtype=np.uint64)
+    return [VectorIndex(name=f"{name}_index", data=ends, target=column), column]

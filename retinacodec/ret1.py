@@ -38,6 +38,7 @@ class Ret1:
     """
 
     kind = "NWB 1 recording (CRCNS ret-1)"
+    example = "retinacodec import 20080606_R2.nwb --out mouse.nwb --stimulus rec_stim_2"
 
     def recognises(self, file: h5py.File) -> bool:
         """Tell whether a file has this layout."""
