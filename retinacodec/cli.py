@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -189,6 +190,16 @@ def _logging(debug: bool) -> None:
         level=logging.DEBUG if debug else logging.WARNING, format="%(message)s", stream=sys.stderr
     )
     logging.getLogger("retinacodec").setLevel(logging.DEBUG if debug else logging.INFO)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_not_shown_yet)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # terminals that know few letters
+
+
+def _not_shown_yet(record: logging.LogRecord) -> bool:
+    """Leave out the notices that `info` and `validate` print as findings."""
+    return not getattr(record, "heard", False)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ from cyclopts import Parameter
 
 from retinacodec.cli_words import Out, Overwrite, app
 
-__all__ = ["import_", "info"]
+__all__ = ["import_", "info", "validate"]
 
 
 @app.command
@@ -28,6 +29,29 @@ def info(
     else:
         print(found.text())
     if found.problems:
+        raise SystemExit(1)
+
+
+@app.command
+def validate(
+    file: Annotated[Path, Parameter(help="An NWB 2 file.")],
+    *,
+    stimulus: Annotated[str | None, Parameter(help="The only movie to look at.")] = None,
+    units: Annotated[str | None, Parameter(help="Place of the table of units.")] = None,
+    inspector: Annotated[bool, Parameter(help="Ask nwbinspector too.", negative="")] = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Say everything that is wrong with a recording, one line each; fails if there are errors."""
+    from retinacodec.validation import validate as look
+
+    found = look(file, stimulus=stimulus, units=units, inspector=inspector)
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in found], indent=2))
+    elif found:
+        print("\n".join(map(str, found)))
+    else:
+        print(f"{file}: nothing is wrong")
+    if any(finding.level == "error" for finding in found):
         raise SystemExit(1)
 
 

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["InputError", "Problems", "RecordingError", "RetinacodecError"]
+__all__ = ["InputError", "Problems", "RecordingError", "RetinacodecError", "printable"]
+
+
+def printable(words: str) -> str:
+    r"""Return words on one line without anything that a terminal would act on.
+
+    Examples
+    --------
+    >>> printable("cell\x1b[31m\n7")
+    'cell?[31m 7'
+    """
+    line = words.replace("\n", " ").replace("\t", " ").replace("\r", " ")
+    return line if line.isprintable() else "".join(c if c.isprintable() else "?" for c in line)
 
 
 class RetinacodecError(Exception):
@@ -32,7 +44,7 @@ class RecordingError(RetinacodecError):
         self.path = str(path)
         self.what = what
         self.hint = hint
-        super().__init__(f"{self.path}: {what}" + (f"; {hint}" if hint else ""))
+        super().__init__(printable(f"{self.path}: {what}" + (f"; {hint}" if hint else "")))
 
     def __reduce__(self) -> tuple[type[RecordingError], tuple[str, str, str]]:
         """Rebuild from all three parts, so that the error survives a process boundary."""

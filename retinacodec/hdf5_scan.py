@@ -116,8 +116,18 @@ class _Walk:
                     target = h5py.h5r.dereference(reference, self._file.id)
                 except (ValueError, RuntimeError, KeyError, OSError):
                     continue  # whoever needs what it should lead to will say that it is gone
-                if target is not None:
-                    yield from self.tree(f"what {name} refers to", target)
+                where = f"what {name} refers to"
+                if isinstance(target, h5py.h5d.DatasetID):
+                    yield from self._leftover(where, target)
+                elif target is not None:
+                    yield from self.tree(where, target)
+
+    def _leftover(self, where: str, dataset: Any) -> list[str]:
+        """Look at a dataset that may be the remains of one that was deleted."""
+        try:
+            return list(self.tree(where, dataset))
+        except (ValueError, RuntimeError, KeyError, OSError, TypeError):
+            return []  # what cannot be looked at cannot be read either
 
     def _is_new(self, thing: Any) -> bool:
         """Note that an object was met; hard links and references may form cycles."""
@@ -138,6 +148,8 @@ class _Walk:
                 yield f"{name} leads to another file ({outside.filename})"
 
     def _object(self, name: str, thing: Any) -> Iterator[str]:
+        if isinstance(thing, h5py.h5d.DatasetID):
+            yield from self._dataset(name, thing)
         for place in range(h5py.h5a.get_num_attrs(thing)):
             attribute = h5py.h5a.open(thing, index=place)
             if attribute.get_type().detect_class(h5py.h5t.REFERENCE):
@@ -147,8 +159,6 @@ class _Walk:
                     attribute.get_space().get_simple_extent_npoints(),
                     partial(h5py.AttributeManager(_Bare(thing)).__getitem__, key),
                 )
-        if isinstance(thing, h5py.h5d.DatasetID):
-            yield from self._dataset(name, thing)
 
     def _dataset(self, name: str, dataset: Any) -> Iterator[str]:
         how = dataset.get_create_plist()
@@ -186,8 +196,11 @@ def _words(name: bytes | str) -> str:
     return name.decode(errors="replace") if isinstance(name, bytes) else name
 
 
-def _way_out(group: h5py.Group, path: str, left: int = _MOST_LINKS) -> h5py.ExternalLink | None:
-    """Return the link to another file that a path uses, or None if it stays inside."""
+def _way_out(group: h5py.Group, path: str, depth: int = 0) -> h5py.ExternalLink | None:
+    """Return the link to another file that a path uses, or None if it stays inside.
+
+    Nothing outside the file is opened. Longer chains than the library follows lead nowhere.
+    """
     position: Any = group.file["/"] if path.startswith("/") else group
     for part in path.split("/"):
         if part in ("", "."):
@@ -196,10 +209,15 @@ def _way_out(group: h5py.Group, path: str, left: int = _MOST_LINKS) -> h5py.Exte
         if isinstance(link, h5py.ExternalLink):
             return link
         if isinstance(link, h5py.SoftLink):
-            outside = _way_out(position, link.path, left - 1) if left else None
+            if depth == _MOST_LINKS:
+                return None
+            outside = _way_out(position, link.path, depth + 1)
             if outside is not None:
                 return outside
-        position = None if link is None or not left else position.get(part)
+        try:
+            position = None if link is None else position.get(part)
+        except RuntimeError:  # too many links, or a circle
+            return None
     return None
 
 

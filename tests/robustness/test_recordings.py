@@ -1,48 +1,14 @@
 """Every broken recording ends in one line that says what is wrong and what to do."""
 
-import os
-import shutil
-
 import h5py
 import numpy as np
 import pytest
 
 from retinacodec.errors import RecordingError
-from retinacodec.importers import describe, import_recording
-from retinacodec.nwb import read_nwb, read_stimulus, write_nwb
-from retinacodec.schema import make_stimulus
+from retinacodec.importers import describe
+from retinacodec.nwb import read_nwb, read_stimulus
 
 MOVIE = "stimulus/presentation/noise"
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory):
-    """A valid file of the kind other laboratories write: real flips, no note of this package."""
-    rng = np.random.default_rng(0)
-    flips = 2.0 + np.cumsum(rng.uniform(0.033, 0.034, 300))
-    movie = make_stimulus(
-        rng.choice([-1, 1], (300, 12, 10)), frame_rate=30, pixel_um=50, name="noise", time=flips
-    )
-    trains = {str(cell): np.sort(rng.uniform(0, 14, 150)) for cell in range(4)}
-    path = write_nwb(tmp_path_factory.mktemp("good") / "good.nwb", movie, spike_times=trains)
-    with h5py.File(path, "r+") as file:
-        del file[MOVIE].attrs["comments"], file["units/unit_name"]
-        file[f"{MOVIE}/data"].attrs.update(conversion=1.0, offset=0.0)
-    return path
-
-
-@pytest.fixture
-def bad(good, tmp_path):
-    """Copy the good file and break the copy."""
-
-    def broken(change):
-        path = tmp_path / "bad.nwb"
-        shutil.copy(good, path)
-        with h5py.File(path, "r+") as file:
-            change(file)
-        return path
-
-    return broken
 
 
 def test_the_good_file_is_good(good):
@@ -171,9 +137,9 @@ def test_a_broken_recording_is_refused_in_one_line(bad, change, message):
     with pytest.raises(RecordingError, match=message) as caught:
         read_nwb(path)
     assert caught.value.path == str(path) and "\n" not in str(caught.value)
-    problems = describe(path).problems  # which looks at everything and raises nothing
+    found = describe(path)  # which looks at everything and raises nothing
     films = change is second_movie or change in (SPIKES[15][0], SPIKES[16][0])
-    assert films or any(caught.value.what in problem for problem in problems)
+    assert films or any(caught.value.what in words for words in found.problems + found.notices)
 
 
 PIXELS = [
@@ -254,126 +220,6 @@ def test_pixels_in_another_file_are_not_opened_but_the_spikes_are_read(bad):
     with pytest.raises(RecordingError, match=r"pixels of noise are in another file"):
         read_stimulus(path)
     assert read_nwb(path)["spike_count"].sizes["time"] == 300
-
-
-def test_what_is_no_hdf5_file_is_said_so(good, tmp_path):
-    whole = good.read_bytes()
-    cases = {
-        "empty.nwb": (b"", r"is empty \(0 bytes\); copy or download it again"),
-        "text.nwb": (b"hello", "is not an HDF5 or NWB file"),
-        "half.nwb": (whole[: len(whole) // 2], r"is incomplete \([\d.]+ of [\d.]+ MB\); copy"),
-    }
-    for name, (content, message) in cases.items():
-        (tmp_path / name).write_bytes(content)
-        for use in (read_nwb, read_stimulus, describe):
-            with pytest.raises(RecordingError, match=message):
-                use(tmp_path / name)
-    (tmp_path / "store.nwb").mkdir()
-    (tmp_path / "store.nwb" / ".zgroup").touch()
-    with pytest.raises(RecordingError, match="folder \\(a Zarr store\\); export it"):
-        read_nwb(tmp_path / "store.nwb")
-    with pytest.raises(RecordingError, match="no such file"):
-        read_nwb(tmp_path / "missing.nwb")
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
-def test_a_file_without_permission_is_said_so(good, tmp_path):
-    path = shutil.copy(good, tmp_path / "closed.nwb")
-    path.chmod(0)
-    with pytest.raises(RecordingError, match="Permission denied"):
-        read_nwb(path)
-
-
-def test_hdf5_of_another_kind_leads_to_the_next_command(tmp_path, bad):
-    with h5py.File(tmp_path / "plain.h5", "w") as file:
-        file["numbers"] = [1, 2, 3]
-    with pytest.raises(RecordingError, match=r"HDF5 but not NWB 2; .*retinacodec info plain.h5"):
-        read_nwb(tmp_path / "plain.h5")
-    found = describe(tmp_path / "plain.h5")
-    assert found.contents == (("numbers", "int64 (3,)"),) and found.problems
-    with pytest.raises(RecordingError, match=r"no known format; known are NWB 1"):
-        import_recording(tmp_path / "plain.h5", tmp_path / "out.nwb")
-    assert not (tmp_path / "out.nwb").exists()
-
-    def old(file):
-        file.attrs["nwb_version"] = "1.0.6"
-
-    with pytest.raises(RecordingError, match=r"is NWB 1.0.6, .*retinacodec import bad.nwb --out"):
-        read_nwb(bad(old))
-    with pytest.raises(RecordingError, match=r"NWB 2.* already; use it as it is"):
-        import_recording(bad(lambda file: None), tmp_path / "out.nwb")
-
-
-def external_link(file):
-    del file["units/spike_times"]
-    file["units/spike_times"] = h5py.ExternalLink("/etc/other.h5", "/secret")
-
-
-def pixels_elsewhere(file):
-    del file[f"{MOVIE}/data"]
-    file[f"{MOVIE}/data"] = h5py.ExternalLink("/etc/other.h5", "/secret")
-
-
-def raw_storage(file):
-    values = file["units/spike_times"][()]
-    del file["units/spike_times"]
-    file.create_dataset(
-        "units/spike_times", values.shape, "f8", external=[("/etc/hostname", 0, h5py.h5f.UNLIMITED)]
-    )
-
-
-def virtual(file):
-    del file["units/spike_times"]
-    layout = h5py.VirtualLayout((5,), "f8")
-    layout[:] = h5py.VirtualSource("/etc/other.h5", "secret", (5,))
-    file.create_virtual_dataset("units/spike_times", layout)
-
-
-def huge(file):
-    file.create_dataset("acquisition/huge", (1 << 43,), "f4", chunks=(1 << 20,))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (external_link, r"unsafe: /units/spike_times links to another file \(/etc/other.h5\)"),
-        (pixels_elsewhere, r"unsafe: /stimulus/presentation/noise/data links to another file"),
-        (raw_storage, r"unsafe: /units/spike_times is stored in another file \(/etc/hostname\)"),
-        (virtual, "unsafe: /units/spike_times is put together from other files"),
-        (huge, "unsafe: /acquisition/huge claims 32768.0 GiB and stores nothing"),
-    ],
-)
-def test_a_file_that_reaches_outside_itself_is_refused(bad, change, message):
-    path = bad(change)
-    for use in (read_nwb, read_stimulus, describe):
-        with pytest.raises(RecordingError, match=message):
-            use(path)
-
-
-def test_cycles_of_links_end(bad):
-    def cycle(file):
-        file["units/again"] = file["/"]
-        file["units/soft"] = h5py.SoftLink("/units/soft")
-
-    assert read_nwb(bad(cycle))["spike_count"].sum() > 300
-
-
-def test_flipped_bytes_never_escape_as_other_errors(good, tmp_path):
-    whole = bytearray(good.read_bytes())
-    rng = np.random.default_rng(7)
-    outcomes = set()
-    for _ in range(15):
-        damaged = bytearray(whole)
-        for place in rng.integers(0, len(whole), 30):
-            damaged[place] = int(rng.integers(0, 256))
-        (tmp_path / "fuzz.nwb").write_bytes(damaged)
-        for use in (read_nwb, read_stimulus, describe):
-            try:
-                use(tmp_path / "fuzz.nwb")
-                outcomes.add("read")
-            except RecordingError:
-                outcomes.add("refused")
-    assert outcomes == {"read", "refused"}
 
 
 def test_an_unknown_type_beside_the_data_does_no_harm(bad):
