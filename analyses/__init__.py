@@ -70,6 +70,7 @@ from retinacodec.analyses.ground_truth import (
 )
 from retinacodec.analyses.interneuron_controls import LinearFilter, compare_interneurons
 from retinacodec.analyses.interneuron_figure import draw_interneuron_matches
+from retinacodec.analyses.interneuron_generalisation import generalise_interneurons
 from retinacodec.analyses.interneurons import match_interneurons
 from retinacodec.analyses.kernel_summary import kernel_summary
 from retinacodec.analyses.kernels_figure import kernel_gallery
@@ -96,6 +97,7 @@ from retinacodec.analyses.mode_figures import (
 )
 from retinacodec.analyses.mode_polarity import mode_polarity
 from retinacodec.analyses.mode_projection import distil_modes, project_modes
+from retinacodec.analyses.model_tests import model_tests, paired_tests
 from retinacodec.analyses.modes import find_modes
 from retinacodec.analyses.modes_overview import modes_figure, modes_numbers
 from retinacodec.analyses.nonlinearity import draw_nonlinearity, static_nonlinearity
@@ -108,6 +110,8 @@ from retinacodec.analyses.pathway_recovery import (
 from retinacodec.analyses.pathways import match_pathways, pathway_truth
 from retinacodec.analyses.planted import SCENARIOS, Planted
 from retinacodec.analyses.polarity_flips import draw_flips, polarity_flips
+from retinacodec.analyses.population_glm import PopulationGLM, fit_glm
+from retinacodec.analyses.population_ln import PopulationLN, fit_ln
 from retinacodec.analyses.receptive_fields import (
     draw_sta,
     draw_time_course,
@@ -119,6 +123,7 @@ from retinacodec.analyses.regularised_fields import (
     draw_regularised_course,
     regularised_fields,
 )
+from retinacodec.analyses.reliability import draw_reliability, response_reliability
 from retinacodec.analyses.retina_panels import retina_panels
 from retinacodec.analyses.scheme import draw_scheme
 from retinacodec.analyses.source_shares import source_shares
@@ -139,13 +144,15 @@ from retinacodec.analyses.untrained import untrained_like
 from retinacodec.analyses.window_covariances import NestedShifts
 
 __all__ = [
+    "SCENARIOS",
     "DifferenceOfGaussians",
     "FieldScene",
     "Gaussian",
     "LinearFilter",
     "NestedShifts",
     "Planted",
-    "SCENARIOS",
+    "PopulationGLM",
+    "PopulationLN",
     "ShiftNull",
     "WhiteNull",
     "active_modes",
@@ -209,6 +216,7 @@ __all__ = [
     "draw_rates_raster",
     "draw_regularised",
     "draw_regularised_course",
+    "draw_reliability",
     "draw_residuals",
     "draw_scheme",
     "draw_similarity",
@@ -236,6 +244,9 @@ __all__ = [
     "fields_table_words",
     "find_modes",
     "fit_gaussians",
+    "fit_glm",
+    "fit_ln",
+    "generalise_interneurons",
     "ground_truth_markdown",
     "ground_truth_table",
     "kernel_gallery",
@@ -256,9 +267,11 @@ __all__ = [
     "mode_fields",
     "mode_polarity",
     "mode_sets",
+    "model_tests",
     "modes_figure",
     "modes_numbers",
     "pad_movie",
+    "paired_tests",
     "panel_numbers",
     "pathway_truth",
     "polarity_flips",
@@ -266,6 +279,7 @@ __all__ = [
     "project_modes",
     "regularised_fields",
     "relative_residuals",
+    "response_reliability",
     "retina_figure",
     "retina_panels",
     "score_modes",
