@@ -14,6 +14,7 @@ __all__ = ["mean_of_repeats", "median_interval", "on_frames"]
 
 _MANY = 200_000  # intervals that are enough for a median
 _BLOCK = 1 << 20  # values looked at in one go
+_AT_FLIP = 1e-4  # of a frame: a sample this near to a flip is taken at it
 _SLACK = 1e-6  # of an interval: rounding of times that were computed from a rate
 
 Floats = NDArray[np.float64]
@@ -55,9 +56,10 @@ def on_frames(
     frame; samples that are NaN are left out and a frame needs half of its samples. A frame counts
     as reaching beyond the samples if more than one median interval of it has none.
     Slower samples are interpolated linearly at the centre ``t_k + d_k / 2`` of the frame, between
-    the sample before and the one after; nothing is extrapolated. Between one and two samples a
-    frame a mean would be of one sample or of two by turns, and so would move in time from frame
-    to frame, which is why interpolation begins there and not at one.
+    the sample before and the one after; nothing is extrapolated. But where there is one sample a
+    frame and every sample is taken at a flip, it is the value of that frame.
+    Between one and two samples a frame a mean would be of one sample or of two by turns, and so
+    would move in time from frame to frame, which is why interpolation begins there and not at one.
 
     Examples
     --------
@@ -73,6 +75,12 @@ def on_frames(
     holes = _wide(when, max_gap * step)
     if 2 * step <= np.median(lengths) * (1 + _SLACK):
         return _averaged(when, what, onsets, onsets + lengths, holes, step)
+    own = _own_frames(when, onsets, float(np.median(lengths)), step)
+    if own is not None:
+        samples, frames = own
+        out = np.full((onsets.size, what.shape[1]), np.nan, np.float32)
+        out[frames] = what[samples]
+        return out
     return _interpolated(when, what, onsets + lengths / 2, holes)
 
 
@@ -149,6 +157,19 @@ def _wide(times: Floats, limit: float) -> Places:
         for start in range(0, times.size - 1, _BLOCK)
     ]
     return np.concatenate(found)
+
+
+def _own_frames(
+    times: Floats, flips: Floats, frame: float, step: float
+) -> tuple[Places, Places] | None:
+    """Return the samples at the flips and their frames, None if some are not at a flip."""
+    slack = _AT_FLIP * frame
+    during = np.flatnonzero((times > flips[0] - slack) & (times < flips[-1] + frame - slack))
+    if not during.size or abs(step - frame) > 0.01 * frame:
+        return None
+    nearest = np.searchsorted(flips, times[during] - slack)
+    at_flip = np.abs(times[during] - flips[np.minimum(nearest, flips.size - 1)]) <= slack
+    return (during, nearest) if at_flip.all() else None
 
 
 def _averaged(

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from retinacodec.errors import InputError, RecordingError
 from retinacodec.frame_averages import mean_of_repeats, median_interval, on_frames
-from retinacodec.nwb_series import BINNED, Series, quantity_of, read_series
+from retinacodec.nwb_series import BINNED, quantity_of, read_series
 from retinacodec.recordings import frame_durations
+from retinacodec.sampled import Series
 
 __all__ = ["binned_on_flips", "traces_on_flips"]
 
@@ -191,6 +192,8 @@ def _taken(
     first = np.searchsorted(series.times, flips - width / 2)
     end = np.searchsorted(series.times, flips + lengths - width / 2)
     wanted = np.maximum(np.rint(lengths / frame), 1)
+    held_long = np.abs(_lengths_of(series, first, max_gap) - lengths) < frame / 2
+    wanted[held_long] = 1  # one bin as long as the frame: the bins are the frames
     inside = (flips >= series.times[0] - width / 2) & (
         flips + lengths <= series.times[-1] + 1.5 * width
     )
@@ -215,6 +218,12 @@ def _taken(
         total[longer] += counts[first[longer] + more]
     out[held] = total[held]
     return out
+
+
+def _lengths_of(series: Series, bins: NDArray[np.intp], max_gap: float) -> NDArray[np.float64]:
+    """Return how long some bins lasted, s."""
+    lengths = frame_durations(series.times, max_gap=max_gap)
+    return lengths[np.minimum(bins, lengths.size - 1)]
 
 
 def _in_gap(

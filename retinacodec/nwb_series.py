@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
 from retinacodec.errors import RecordingError
+from retinacodec.nwb_coding import read_note
 from retinacodec.nwb_spikes import elsewhere, text
-from retinacodec.nwb_sweeps import ELECTRODE_KINDS, Sweep, cell_of, find_electrodes, find_sweeps
+from retinacodec.nwb_sweeps import (
+    ELECTRODE_KINDS,
+    Electrode,
+    Sweep,
+    cell_of,
+    find_electrodes,
+    find_sweeps,
+)
 from retinacodec.nwb_times import stated_times
 from retinacodec.sample_values import check_values, read_values, shape_of
+from retinacodec.sampled import Series, sampled_together
 from retinacodec.train_checks import listed
 
 __all__ = ["BINNED", "Series", "find_responses", "quantity_of", "read_series"]
@@ -28,41 +35,10 @@ BINNED = "TimeSeries"
 _RATES = {"hz", "hertz", "spikes/s", "spikes/sec", "spikes/second", "spikes per second", "1/s"}
 _RATES |= {"s-1", "s^-1", "spike/s", "sp/s", "events/s"}
 _OPEN = {"count", "counts", "spike", "spikes", "spike count", "spike counts", "events", "1"}
-_OPEN |= {"n.a.", "n/a", "na", "unknown", "", "a.u.", "au"}
+_OPEN |= {"n.a.", "n/a", "na", "unknown", "", "a.u.", "au", "df/f", "dff"}
 _ROI = "RoiResponseSeries"
 _VOLTAGES = ("ElectricalSeries", "SpikeEventSeries")
 _ROOMS = ("acquisition", "processing", "analysis")
-
-
-@dataclass(frozen=True)
-class Series:
-    """A sampled response of one or more cells.
-
-    Parameters
-    ----------
-    name : str
-        Where it lies in the file, or the electrode whose sweeps it joins.
-    kind : str
-        Its type in NWB, such as ``RoiResponseSeries`` or ``CurrentClampSeries``.
-    unit : str
-        Unit of the values, as the file states it.
-    cells : tuple of str
-        Names of the cells.
-    times : ndarray (sample,)
-        When each sample was taken on the file's clock, s, increasing.
-    values : ndarray (sample, cell)
-        Values in `unit`; NaN where the file has NaN.
-    sweeps : tuple of (int, int)
-        First sample and the one after the last of each sweep; one where there are none.
-    """
-
-    name: str
-    kind: str
-    unit: str
-    cells: tuple[str, ...]
-    times: NDArray[np.float64]
-    values: NDArray[np.float64]
-    sweeps: tuple[tuple[int, int], ...]
 
 
 def find_responses(file: h5py.File) -> dict[str, str]:
@@ -124,8 +100,9 @@ def read_series(
         Its name, for messages.
     name : str, optional
         Place of the response in the file as `find_responses` lists it, the last part of it where
-        that is enough, the cell of an electrode, or the place of any one series; needed where
-        there are several responses.
+        that is enough, the cell of an electrode, the place of any one series, or a kind of
+        electrode series (``CurrentClampSeries`` ...) for all electrodes of that kind, if one
+        clock sampled them; needed where there are several responses.
     cells : sequence of str, optional
         Names of the cells to keep, in this order; by default all.
     scale : float, default 1
@@ -138,7 +115,7 @@ def read_series(
     Series
         Fluorescence of regions is named by the ids of the regions, sweeps of one electrode are
         joined in order of time into the cell of the electrode, and columns of a binned series
-        are numbered from 0.
+        are numbered from 0. Series of this package know the names of their cells.
 
     Raises
     ------
@@ -152,6 +129,8 @@ def read_series(
     are NaN stay NaN, with a notice of how many; constant traces are named in a notice.
     """
     electrodes = find_electrodes(file)
+    if name in ELECTRODE_KINDS and (kinds is None or name in kinds):
+        return _all_electrodes(file, path, electrodes, name, cells, scale)
     chosen = _choose(file, path, name, kinds)
     if chosen in electrodes:
         sweeps = find_sweeps(file, path, electrodes[chosen].series)
@@ -165,12 +144,36 @@ def read_series(
     return _across(path, chosen, series, cells, scale)
 
 
+def _all_electrodes(
+    file: h5py.File,
+    path: str,
+    electrodes: Mapping[str, Electrode],
+    kind: str,
+    cells: Sequence[str] | None,
+    scale: float,
+) -> Series:
+    """Read all electrodes of one kind, or those in the cells asked for."""
+    homes = {place: group for place, group in electrodes.items() if group.kind == kind}
+    if not homes:
+        raise RecordingError(path, f"has no {kind}", elsewhere(file))
+    names = tuple(cell_of(group.series[0]) for group in homes.values())
+    _, places = _kept(names, cells, path, kind)
+    wanted = [list(homes)[place] for place in places]
+    return sampled_together(
+        [
+            _joined(path, place, find_sweeps(file, path, homes[place].series), None, scale)
+            for place in wanted
+        ],
+        path,
+    )
+
+
 def _across(
     path: str, name: str, series: h5py.Group, cells: Sequence[str] | None, scale: float
 ) -> Series:
     """Read a series with one column a cell."""
     count, columns = shape_of(series, path)
-    names = _region_names(series, path)
+    names = _stated_names(series, columns) or _region_names(series, path)
     _refuse_transposed(series, path, count, columns, names)
     if names is None:
         names = tuple(str(place) for place in range(columns))
@@ -213,38 +216,47 @@ def _joined(
 
 def _choose(file: h5py.File, path: str, name: str | None, kinds: Collection[str] | None) -> str:
     """Return the place of the response asked for, or of the only one."""
-    listed_all = find_responses(file)
-    found = {place: kind for place, kind in listed_all.items() if not kinds or kind in kinds}
-    words = ", ".join(f"{place} ({kind})" for place, kind in found.items())
+    found = {
+        place: kind for place, kind in find_responses(file).items() if not kinds or kind in kinds
+    }
     if name is None:
-        if len(found) > 1:
-            raise RecordingError(
-                path, f"has {len(found)} responses", f"choose one by name: {words}"
-            )
-        if not found:
-            hint = "its spikes are read as spikes" if "units" in file else elsewhere(file)
-            raise RecordingError(path, "has no sampled responses of cells", hint)
-        return next(iter(found))
+        return _only(file, path, found)
     wanted = name.strip("/")
     if wanted in found:
         return wanted
-    alike = [place for place in found if place.rsplit("/", 1)[-1] == wanted]
-    alike = alike or [
+    same = [place for place in found if place.rsplit("/", 1)[-1] == wanted]
+    same = same or [
         place
         for place, group in find_electrodes(file).items()
         if place in found and cell_of(group.series[0]) == wanted
     ]
-    alike = alike or [
+    same = same or [
         _place(series) for series in _series(file) if _place(series).rsplit("/", 1)[-1] == wanted
     ]
-    if len(alike) > 1:
-        raise RecordingError(path, f"has {len(alike)} responses {name!r}", f"say which: {alike}")
-    if alike:
-        return alike[0]
+    if len(same) > 1:
+        raise RecordingError(path, f"has {len(same)} responses {name!r}", f"say which: {same}")
+    if same:
+        return same[0]
     thing = file.get(wanted)
     if not (isinstance(thing, h5py.Group) and isinstance(thing.get("data"), h5py.Dataset)):
-        raise RecordingError(path, f"has no response {name!r}", f"it has {words or 'none'}")
+        raise RecordingError(
+            path, f"has no response {name!r}", f"it has {', '.join(found) or 'none'}"
+        )
     return wanted
+
+
+def _only(file: h5py.File, path: str, found: Mapping[str, str]) -> str:
+    """Return the only response, or say what there is."""
+    if not found:
+        hint = "its spikes are read as spikes" if "units" in file else elsewhere(file)
+        raise RecordingError(path, "has no sampled responses of cells", hint)
+    if len(found) > 1:
+        words = ", ".join(f"{place} ({kind})" for place, kind in found.items())
+        alike = set(found.values())
+        if len(alike) == 1 and alike <= set(ELECTRODE_KINDS):
+            words += f", or all of them: {alike.pop()}"
+        raise RecordingError(path, f"has {len(found)} responses", f"choose one by name: {words}")
+    return next(iter(found))
 
 
 def _series(file: h5py.File) -> list[h5py.Group]:
@@ -266,6 +278,8 @@ def _series(file: h5py.File) -> list[h5py.Group]:
 def _may_be_binned(file: h5py.File, series: h5py.Group) -> bool:
     """Tell whether a plain series may hold counts or rates of cells."""
     place, data = _place(series), series["data"]
+    if _stated_names(series, data.shape[1] if data.ndim == 2 else 1):
+        return True
     if place.startswith("acquisition/") or data.ndim not in (1, 2) or data.dtype.kind not in "iuf":
         return False
     shown = file.get("stimulus/presentation")
@@ -274,6 +288,13 @@ def _may_be_binned(file: h5py.File, series: h5py.Group) -> bool:
         return False  # what this package writes about the frames of a movie
     unit = _plain(text(data.attrs.get("unit", "")))
     return unit in _RATES or (data.ndim == 2 and unit in _OPEN)
+
+
+def _stated_names(series: h5py.Group, columns: int) -> tuple[str, ...] | None:
+    """Return the cells that this package noted when it wrote a series, None for other files."""
+    note = read_note(text(series.attrs.get("comments", "")))
+    names = note.get("cells") if note and note.get("kind") == "trace" else None
+    return tuple(map(str, names)) if isinstance(names, list) and len(names) == columns else None
 
 
 def _region_names(series: h5py.Group, path: str) -> tuple[str, ...] | None:

@@ -112,6 +112,26 @@ def test_a_band_limited_signal_comes_back(rate, limit):
     assert np.sqrt(np.mean(error**2)) / np.std(got) < limit
 
 
+def test_one_sample_at_each_flip_is_the_value_of_its_frame():
+    flips = jittered_flips()
+    values = np.random.default_rng(8).normal(size=(600, 2))
+    more = np.r_[flips, flips + 30.0]  # as for a second presentation
+    np.testing.assert_array_equal(on_frames(more, values, flips), values[:300].astype(np.float32))
+    np.testing.assert_array_equal(
+        on_frames(more + 1e-7, values, flips + 30.0), values[300:].astype(np.float32)
+    )
+    some = np.delete(np.arange(600), [0, 50, 299])
+    got = on_frames(more[some], values[some], flips)
+    assert np.flatnonzero(np.isnan(got[:, 1])).tolist() == [0, 50, 299]
+    np.testing.assert_array_equal(got[51:299], values[51:299].astype(np.float32))
+    even = np.arange(300) / 60
+    later = on_frames(even + 0.004, values[:300], even)[1:, 0]  # not at the flips: interpolated
+    expected = np.interp(even[1:-1] + 1 / 120, even + 0.004, values[:300, 0])
+    np.testing.assert_allclose(later[:-1], expected, atol=1e-6)
+    half = on_frames(even[::2], values[:150], even)[:, 0]  # a camera at half the rate
+    np.testing.assert_allclose(half[0], 0.75 * values[0, 0] + 0.25 * values[1, 0], atol=1e-6)
+
+
 def test_whole_numbers_of_samples_a_frame_agree_with_a_box_filter():
     values = np.random.default_rng(4).normal(size=6000)
     times = np.arange(6000) / 600

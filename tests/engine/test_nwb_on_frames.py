@@ -101,6 +101,45 @@ def test_a_frame_that_stayed_for_two_bins_takes_both(file):
     assert got.sum() == counts.sum()
 
 
+def test_bins_that_begin_at_flips_last_as_long_as_the_frames(file):
+    flips = np.delete(FLIPS, [100, 300, 301])
+    counts = RNG.poisson(2, (flips.size, 1)).astype(float)
+    series = add(file, "analysis/psth", counts, flips, unit="count")
+    got = binned_on_flips(file, "f", (flips,), quantity="count", max_gap=4)[0]
+    np.testing.assert_array_equal(got, counts)
+    lengths = np.diff(np.append(flips, flips[-1] + 1 / 60))
+    series["data"][...] = counts / lengths[:, None]
+    rates = binned_on_flips(file, "f", (flips,), quantity="rate", max_gap=4)[0]
+    np.testing.assert_allclose(rates, counts, atol=1e-5)
+
+
+def test_what_this_package_writes_comes_back(tmp_path):
+    from retinacodec.hdf5_safety import open_hdf5
+    from retinacodec.nwb import write_nwb
+    from retinacodec.schema import make_stimulus
+    from retinacodec.traces import make_traces
+
+    shown = make_stimulus(
+        RNG.choice([-1, 1], (200, 4, 4)).astype(np.float32), frame_rate=30, pixel_um=50, name="m"
+    )
+    values = RNG.normal(-50, 5, (200, 3)).astype(np.float32)
+    for unit, settings, factor in (
+        ("mV", {"name": "CurrentClampSeries"}, 1e-3),
+        ("dF/F", {}, 1.0),
+        ("Hz", {}, 1.0),
+    ):
+        given = make_traces(
+            values, time=shown["time"].values, frame_rate=30, cells=["a/1", "b", "c"], units=unit
+        )
+        path = write_nwb(tmp_path / f"{unit[0]}.nwb", shown, traces=given)
+        with open_hdf5(path) as file:
+            trace, _, series = traces_on_flips(
+                file, str(path), (shown["time"].values,), cells=["c", "a/1"], **settings
+            )
+        assert series.cells == ("c", "a/1")
+        np.testing.assert_allclose(trace, values[:, [2, 0]] * factor, rtol=1e-6)
+
+
 def test_bins_missing_in_a_gap_leave_frames_empty(file):
     keep = np.r_[0:200, 260:600]
     add(file, "analysis/psth", np.ones((540, 1)), FLIPS[keep], unit="count")

@@ -304,6 +304,32 @@ def test_two_electrodes_and_two_settings_of_one_are_told_apart(lab):
         lab.read("a")
 
 
+def test_electrodes_of_one_clock_are_read_side_by_side(lab):
+    noise = RNG.normal(-60, 2, (3, 50))
+    for k, name in enumerate("abc"):
+        electrode = lab.electrode(f"electrode{k}", cell_id=name)
+        lab.sweep(f"v{k}", electrode, noise[k], starting_time=0.1 * (k == 2))
+    words = (
+        r"has 3 responses; .*acquisition/v2 \(CurrentClampSeries\), or all of them: CurrentClamp"
+    )
+    with pytest.raises(RecordingError, match=words):
+        lab.read()
+    both = lab.read("CurrentClampSeries", cells=["b", "a"])
+    assert both.cells == ("b", "a") and both.sweeps == ((0, 50),)
+    np.testing.assert_allclose(both.values, noise[[1, 0]].T * 1e-3)
+    every = lab.read("CurrentClampSeries")
+    assert every.times.size == 60 and np.isnan(every.values[:10, 2]).all()
+    np.testing.assert_allclose(every.values[10:, 2], noise[2] * 1e-3)
+    with pytest.raises(RecordingError, match="has no VoltageClampSeries; the file holds"):
+        lab.read("VoltageClampSeries")
+    with pytest.raises(RecordingError, match=r"v0, acquisition/v1, .* at different moments; read"):
+        lab.read("CurrentClampSeries", change=lambda f: put_start(f["acquisition/v1"], 0.004))
+
+
+def put_start(series, start):
+    series["starting_time"][()] = start
+
+
 @pytest.mark.parametrize(
     ("kind", "values", "message"),
     [
