@@ -140,8 +140,7 @@ class Part:
                 f"more than the budget of {budget_gb:g} GB",
                 "read a part (frames=, crop=) or raise budget_gb",
             )
-        if contrast is None and not self.movie.note:
-            contrast = Contrast(0.0, 1.0) if self.pixels.contrasts else Contrast()
+        contrast = self._chosen(contrast)
         if contrast is not None and contrast.grey is None:
             return self._about_mean(contrast)
         reader = self._reader(contrast)
@@ -150,6 +149,34 @@ class Part:
         for start, stop in self.pixels.slabs(begin, self.frames.stop):
             out[start - begin : stop - begin] = reader(offset + start, offset + stop)
         return out
+
+    def settled(self, contrast: Contrast | None) -> Contrast | None:
+        """Return the mapping that `read` takes, with the mean grey of the whole movie in it.
+
+        Parameters
+        ----------
+        contrast : Contrast or None
+            As in `read`.
+
+        Returns
+        -------
+        Contrast or None
+            The same for every part of the movie; None where the file has its own.
+        """
+        contrast = self._chosen(contrast)
+        if contrast is None or contrast.grey is not None:
+            return contrast
+        extent, offset = Extent(), self.movie.first_frames[0]
+        for start, stop in self.pixels.slabs(0, self.movie.flips[0].size):
+            extent.add(self._values(offset + start, offset + stop))
+        light = contrast.span is None
+        return replace(contrast, grey=extent.mean(self.movie.name, self.path, light=light))
+
+    def _chosen(self, contrast: Contrast | None) -> Contrast | None:
+        """Return the mapping asked for, or Weber contrast where the file has none of its own."""
+        if contrast is not None or self.movie.note:
+            return contrast
+        return Contrast(0.0, 1.0) if self.pixels.contrasts else Contrast()
 
     def _reader(self, contrast: Contrast | None) -> Reader:
         """Return the function from frame numbers to contrast (time, y, x)."""
@@ -268,7 +295,7 @@ def sides_of(group: h5py.Group, size: tuple[int, int]) -> list[float]:
         if not isinstance(source, h5py.Group):
             continue
         view = source.get("field_of_view")
-        if isinstance(view, h5py.Dataset) and view.size >= 2:
+        if isinstance(view, h5py.Dataset) and view.dtype.kind in "iuf" and (view.size or 0) >= 2:
             width_height = np.asarray(view[()], float).ravel()[:2] * 1e6
             both = [float(length / count) for length, count in zip(width_height, size, strict=True)]
             return [side for side, count in zip(both, size, strict=True) if count > 1] or both[:1]

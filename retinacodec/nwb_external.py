@@ -66,7 +66,6 @@ class Films:
         self._readers: dict[int, _Reader] = {}
         self.frames = sum(film.frames for film in self._films)
         self.size = self._films[0].size
-        self._tell(entries)
 
     def raw(self, start: int, stop: int) -> Array:
         """Return frames (frame, x, y): columns of the film are x, its rows y."""
@@ -80,6 +79,25 @@ class Films:
                 parts.append(self._reader(number).read(begin - first, end - first))
             first += film.frames
         return np.concatenate(parts) if parts else np.empty((0, *self.size), np.uint8)
+
+    def tell(self) -> None:
+        """Notice what makes films worse than frames in the file: loss, and uneven times."""
+        films = zip(self._files, self._films, strict=True)
+        uneven = [file.name for file, film in films if not film.even]
+        if uneven:
+            _log.warning(
+                "%s: %s has a variable frame rate; the times in the NWB file are used",
+                self._path,
+                uneven[0],
+            )
+        lossy = sorted({film.codec for film in self._films} - _LOSSLESS)
+        if lossy:
+            _log.warning(
+                "%s: films of %s are compressed with loss (%s): grey values are approximate",
+                self._path,
+                self._name,
+                ", ".join(lossy),
+            )
 
     def close(self) -> None:
         """Close the films; reading again opens them again."""
@@ -122,23 +140,6 @@ class Films:
                 f"{name} has num_samples {int(stated[()])}, but its films have "
                 f"{sum(counts)} frames",
                 "correct num_samples, or copy the films again",
-            )
-
-    def _tell(self, entries: list[str]) -> None:
-        uneven = [entry for entry, film in zip(entries, self._films, strict=True) if not film.even]
-        if uneven:
-            _log.warning(
-                "%s: %s has a variable frame rate; the times in the NWB file are used",
-                self._path,
-                uneven[0],
-            )
-        lossy = sorted({film.codec for film in self._films} - _LOSSLESS)
-        if lossy:
-            _log.warning(
-                "%s: films of %s are compressed with loss (%s): grey values are approximate",
-                self._path,
-                self._name,
-                ", ".join(lossy),
             )
 
 

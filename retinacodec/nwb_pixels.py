@@ -153,6 +153,7 @@ def pixels_of(group: h5py.Group, path: str, allow_external: Sequence[str | Path]
     if "external_file" not in group:
         raise RecordingError(path, f"{name} has no pixels")
     films = Films(group, path, allow_external)
+    films.tell()
     return Pixels(films.frames, films.size, films.raw, upright=True, close=films.close)
 
 

@@ -84,9 +84,10 @@ def find_showings(
     Notes
     -----
     The rules: what this package wrote; `repeat_frames`; a table of intervals with columns
-    ``stimulus_name`` and ``repeat``; rows of one ``stimulus_name``, or rows that point to frames
-    of this movie, provided that they show the same pictures; and picture numbers that are
-    periodic, or that hold one block over and over between others and mostly this block.
+    ``stimulus_name`` and ``repeat``; rows that are named like this movie, or rows of another name
+    or pointing to frames of this movie that make up half of it, provided that they show the same
+    pictures; and picture numbers that are periodic, or that hold one block over and over, half of
+    all frames at least. Frames outside repeats are left out.
     """
     name = str(group.name).rsplit("/", 1)[-1]
     if note:
@@ -141,20 +142,39 @@ class _Search:
         return None
 
     def of_one_name(self) -> Showings | None:
-        """Take rows that name this movie or point to its frames, if they show the same."""
+        """Take rows that point to frames of this movie or share a name, if they show the same."""
         for table in self._tables():
-            found, by = self._pointed(table), "timeseries"
-            if len(found) < 2 and isinstance(table.get("stimulus_name"), h5py.Dataset):
-                mine, by = self._named(table), "stimulus_name"
-                found = self._rows(table, mine) if mine.sum() >= 2 else []
-            found = [pair for pair in found if pair[1] > pair[0]]
-            if len(found) < 2:
-                continue
-            least = min(stop - start for start, stop in found)
-            if self._same([(start, start + least) for start, _ in found]):
-                ranges = self._equal(found)
-                return Showings(tuple(ranges), f"column {by} of {table.name[1:]}")
+            groups = [("timeseries", rows) for rows in [self._pointed(table)] if self._most(rows)]
+            if isinstance(table.get("stimulus_name"), h5py.Dataset):
+                groups += [("stimulus_name", rows) for rows in self._of_each_name(table)]
+            same = [(column, rows) for column, rows in groups if self._show_the_same(rows)]
+            if len({tuple(rows) for _, rows in same}) > 1:
+                words = "%s: %s has several clips with repeats by %s; it is read as one movie"
+                _log.warning(words, self.path, self.name, table.name[1:])
+            elif same:
+                column, rows = same[0]
+                return Showings(tuple(self._equal(rows)), f"column {column} of {table.name[1:]}")
         return None
+
+    def _of_each_name(self, table: h5py.Group) -> Iterator[Ranges]:
+        """Yield the frames of the rows of each name, those of this movie alone if it is named."""
+        names = np.array([text(value) for value in table["stimulus_name"][()].tolist()], object)
+        for name in sorted({self.name} if self.name in names else set(names)):
+            rows = [pair for pair in self._rows(table, names == name) if pair[1] > pair[0]]
+            if name == self.name or self._most(rows):
+                yield rows
+
+    def _most(self, ranges: Ranges) -> bool:
+        """Tell whether frames outside would be less than half of the movie."""
+        return 2 * sum(stop - start for start, stop in ranges) >= self.flips.size
+
+    def _show_the_same(self, ranges: Ranges) -> bool:
+        if len(ranges) < 2:
+            return False
+        lengths = [stop - start for start, stop in ranges]
+        least = min(lengths[:-1] if len(lengths) > 2 else lengths)
+        whole = [(start, start + least) for start, stop in ranges if stop - start >= least]
+        return self._same(whole)
 
     def by_picture_numbers(self) -> Showings | None:
         """Look for repeats in the numbers of an index series."""
@@ -225,8 +245,9 @@ class _Search:
             return []
         found = []
         for begin, count, reference in column[()].tolist():
-            if reference and self.file[reference] == self.group:
-                found.append((int(begin), min(int(begin) + int(count), self.flips.size)))
+            if begin >= 0 and count > 0 and reference and self.file[reference] == self.group:
+                stop = min(int(begin) + int(count), self.flips.size)
+                found += [(int(begin), stop)] if stop > begin else []
         return sorted(found)
 
     def _equal(self, ranges: Ranges) -> Ranges:

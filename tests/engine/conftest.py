@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -86,3 +87,29 @@ def residual(function, values, steps, target=None):
 def along() -> SimpleNamespace:
     """Return what runs a function along paths."""
     return SimpleNamespace(paths=paths, contributions=contributions, residual=residual)
+
+
+@pytest.fixture
+def lab_file(tmp_path):
+    """Return a function that has pynwb, which nobody here wrote, write what a caller adds."""
+    from datetime import UTC, datetime
+
+    pynwb = pytest.importorskip("pynwb")
+
+    def write(*stimuli, templates=(), acquisition=(), change=None, name="lab.nwb"):
+        nwb = pynwb.NWBFile("made for a test", "lab-1", datetime(2026, 1, 2, tzinfo=UTC))
+        for series in templates:
+            nwb.add_stimulus_template(series)
+        for series in stimuli:
+            nwb.add_stimulus(series)
+        for series in acquisition:
+            nwb.add_acquisition(series)
+        if change is not None:
+            change(nwb)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with pynwb.NWBHDF5IO(tmp_path / name, "w") as io:
+                io.write(nwb)
+        return tmp_path / name
+
+    return write
