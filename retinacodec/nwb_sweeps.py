@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from retinacodec.errors import RecordingError
 from retinacodec.nwb_spikes import text
-from retinacodec.nwb_times import stated_times
+from retinacodec.nwb_times import number, stated_times
 from retinacodec.sample_values import shape_of
 
 __all__ = ["ELECTRODE_KINDS", "Electrode", "Sweep", "cell_of", "find_electrodes", "find_sweeps"]
@@ -155,8 +155,8 @@ def find_sweeps(file: h5py.File, path: str, series: Sequence[h5py.Group]) -> lis
         sweeps.append(Sweep(series[place], start, end, times[place][start:end]))
     order = sorted(range(len(sweeps)), key=lambda k: float(sweeps[k].times[0]))
     _refuse_overlap([sweeps[k] for k in order], path)
-    numbers = [_number(sweeps[k].series) for k in order]
-    stated = [number for number in numbers if number is not None]
+    numbers = [_sweep_number(sweeps[k].series) for k in order]
+    stated = [one for one in numbers if one is not None]
     if stated != sorted(stated) or (not whole and order != sorted(order)):
         words = "%s: the sweeps of %s are not numbered in order of time; time is used"
         _log.warning(words, path, cell_of(series[0]))
@@ -178,7 +178,8 @@ def cell_of(series: h5py.Group) -> str:
     """
     home = _home(series)
     stated = home.get("cell_id")
-    named = text(stated[()]) if isinstance(stated, h5py.Dataset) and stated.shape == () else ""
+    single = isinstance(stated, h5py.Dataset) and stated.size == 1
+    named = text(np.ravel(stated[()])[0]) if single else ""
     return named or str(home.name).rsplit("/", 1)[-1]
 
 
@@ -225,6 +226,6 @@ def _refuse_overlap(sweeps: Sequence[Sweep], path: str) -> None:
             )
 
 
-def _number(series: h5py.Group) -> int | None:
-    number = series.attrs.get("sweep_number")
-    return None if number is None else int(number)
+def _sweep_number(series: h5py.Group) -> int | None:
+    stated = number(series.attrs.get("sweep_number", []))
+    return int(stated) if np.isfinite(stated) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import h5py
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from retinacodec.errors import RecordingError
 from retinacodec.nwb_spikes import seconds
 
-__all__ = ["checked_times", "stated_times"]
+__all__ = ["checked_times", "number", "stated_times"]
 
 _log = logging.getLogger(__name__)
 
@@ -98,6 +99,30 @@ def checked_times(
     return times
 
 
+def number(value: Any) -> float:
+    """Return one number of a file, which some writers keep as a list of one.
+
+    Parameters
+    ----------
+    value : number or array_like
+        As HDF5 gives it.
+
+    Returns
+    -------
+    float
+        The number; NaN where there is not exactly one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> number(np.array([30])), number(2), number([1, 2])
+    (30.0, 2.0, nan)
+    """
+    values = np.ravel(value)
+    one = values.size == 1 and values.dtype.kind in "iufb"
+    return float(values[0]) if one else float("nan")
+
+
 def _regular(
     group: h5py.Group, name: str, count: int | None, path: str, what: str
 ) -> NDArray[np.float64]:
@@ -108,7 +133,7 @@ def _regular(
             f"{name} has neither timestamps nor a rate",
             f"without times its {what}s cannot be compared with spikes",
         )
-    rate, first = float(start.attrs["rate"]), float(start[()])
+    rate, first = number(start.attrs["rate"]), number(start[()])
     if not (np.isfinite(rate) and rate > 0 and np.isfinite(first)):
         raise RecordingError(path, f"{name} has a rate of {rate:g} Hz from {first:g} s")
     if count is None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from retinacodec.errors import InputError, RecordingError
 from retinacodec.nwb_spikes import text
+from retinacodec.nwb_times import number
 from retinacodec.train_checks import listed
 
 __all__ = ["check_values", "read_values", "shape_of"]
@@ -162,8 +163,8 @@ def _line(
     data = series["data"]
     if "conversion" not in data.attrs:
         _log.warning("%s: %s states no conversion; 1 is used", path, series.name)
-    factor: Any = float(data.attrs.get("conversion", 1.0))
-    offset = float(data.attrs.get("offset", 0.0))
+    factor: Any = number(data.attrs.get("conversion", 1.0))
+    offset = number(data.attrs.get("offset", 0.0))
     each = series.get("channel_conversion")
     if isinstance(each, h5py.Dataset):
         wanted = 1 if data.ndim == 1 else data.shape[1]

@@ -347,6 +347,27 @@ def test_values_that_no_cell_has_are_refused_with_the_factor(lab, kind, values, 
     np.testing.assert_allclose(lab.read(scale=scale).values[:, 0], ramp * scale)
 
 
+def test_lists_of_one_number_are_as_good_as_the_number(lab):
+    electrode = lab.electrode(cell_id="bipolar")
+    lab.sweep("Vm", electrode, np.arange(20.0), starting_time=4.0, sweep_number=np.uint64(3))
+    plain = lab.read()
+
+    def listed(file):
+        file["acquisition/Vm/data"].attrs["conversion"] = [1e-3]
+        file["acquisition/Vm/starting_time"].attrs["rate"] = [100.0]
+        file["acquisition/Vm"].attrs["sweep_number"] = [3]
+        put_list(file, "general/intracellular_ephys/electrode0/cell_id", ["bipolar"])
+
+    def put_list(file, place, values):
+        del file[place]
+        file[place] = values
+
+    again = lab.read(change=listed)
+    np.testing.assert_array_equal(again.values, plain.values)
+    np.testing.assert_array_equal(again.times, plain.times)
+    assert again.cells == ("bipolar",)
+
+
 @pytest.mark.parametrize("bad", [0.0, np.nan, np.inf])
 def test_a_conversion_that_is_none_is_refused(lab, bad):
     lab.sweep("Vm", lab.electrode(), np.arange(20.0))
