@@ -68,6 +68,7 @@ from retinacodec.analyses.ground_truth import (
     ground_truth_table,
     score_modes,
 )
+from retinacodec.analyses.interneuron_contributions import matched_contributions
 from retinacodec.analyses.interneuron_controls import LinearFilter, compare_interneurons
 from retinacodec.analyses.interneuron_figure import draw_interneuron_matches
 from retinacodec.analyses.interneuron_generalisation import generalise_interneurons
@@ -259,6 +260,7 @@ __all__ = [
     "match_clusters",
     "match_interneurons",
     "match_pathways",
+    "matched_contributions",
     "mode_cell_correlation",
     "mode_class_correlation",
     "mode_class_stability",

@@ -97,9 +97,10 @@ def match_interneurons(
         among one channel's positions; ``null`` (shift, ...); ``p_value`` = (1 + shifts at least
         as good) / (1 + shifts); ``p_family``, against the best of all traces and layers of each
         shift; ``q_value``, the false discovery rate; ``best_channel``, ``best_row``,
-        ``best_column``, the unit with the largest mean r of the blocks. For a mapping also
-        ``correlation_any``, ``low_any``, ``high_any``, ``p_any``, where the choice is among all
-        layers, and ``best_layer``. With repeats ``ceiling`` and ``normalised``. With `maps`
+        ``best_column``, the unit with the largest mean r of the blocks; ``block_unit``
+        (..., block), the unit scored on each, counted over channels, rows and columns in one. For
+        a mapping also ``correlation_any``, ``low_any``, ``high_any``, ``p_any``, where the choice
+        is among all layers, and ``best_layer``. With repeats ``ceiling`` and ``normalised``. With `maps`
         ``map`` (..., channel[, y, x]); of several layers ``map_<layer>``. ``moments`` counts what
         each trace was sampled at; ``reason`` says why a value is NaN (or -1 for a unit), ``""``
         elsewhere. Attributes say how many ``shifts`` there were, their ``least_shift``, and
@@ -170,7 +171,7 @@ def matched(trace: xr.DataArray, layers: Layers, plan: MatchPlan) -> Matched:
     known = np.isfinite(rows)
     scores = {name: Scores.empty(plan, len(rows)) for name in layers}
     flat = {name: each.values.reshape(*each.shape[:2], -1) for name, each in layers.items()}
-    selections = {name: _no_selection(len(rows), *v.shape[1:]) for name, v in flat.items()}
+    selections = {name: _no_selection(len(rows), v.shape, plan.blocks) for name, v in flat.items()}
     reasons = np.full(len(rows), "", dtype=object)
     patterns, group = np.unique(known, axis=0, return_inverse=True)
     live = False
@@ -187,6 +188,7 @@ def matched(trace: xr.DataArray, layers: Layers, plan: MatchPlan) -> Matched:
             scores[name].put(which, found)
             selections[name].by_channel[which] = chosen.by_channel
             selections[name].mean[which] = chosen.mean
+            selections[name].unit[which] = chosen.unit
         still = np.all([np.isnan(each.scored[:, which]).any(axis=0) for each in scores.values()], 0)
         reasons[which[still]] = "does not vary in every block"
         if not live and bool(np.ptp(rows[which][:, seen], axis=1).any()):
@@ -194,9 +196,9 @@ def matched(trace: xr.DataArray, layers: Layers, plan: MatchPlan) -> Matched:
     return Matched(scores, selections, known.sum(axis=1), reasons)
 
 
-def _no_selection(rows: int, channels: int, places: int) -> Selection:
-    empty = np.full((rows, channels, places), np.nan, np.float32)
-    return Selection(empty[..., 0].copy(), empty)
+def _no_selection(rows: int, shape: tuple[int, ...], blocks: int) -> Selection:
+    empty = np.full((rows, *shape[1:]), np.nan, np.float32)
+    return Selection(empty[..., 0].copy(), empty, np.full((rows, blocks), -1))
 
 
 def _dataset(
@@ -222,6 +224,7 @@ def _dataset(
         null = found.pop("null")
         data: dict[str, Any] = {key: (dims, v.reshape(shape)) for key, v in found.items()}
         each = selection.by_channel.reshape(*shape, -1)
+        data["block_unit"] = ([*dims, "block"], selection.unit.reshape(*shape, -1))
         data["channel_correlation"] = ([*dims, "channel"], each)
         data["null"] = (["shift", *dims], null.T.reshape(-1, *shape))
         if maps:

@@ -28,10 +28,13 @@ class Selection:
         Held-out r where the choice is among the positions of a channel.
     mean : ndarray (row, channel, position)
         Mean r of the blocks.
+    unit : ndarray (row, block)
+        The unit (channel, position in one) that the other blocks chose for each; -1 for none.
     """
 
     by_channel: Array
     mean: Array
+    unit: Array
 
     def best_unit(self) -> tuple[Array, Array]:
         """Return channel and position (row,) of the largest mean r; -1 for none."""
@@ -114,7 +117,8 @@ def score_units(rows: Array, units: LayerUnits, plan: MatchPlan) -> tuple[Scores
             [units.raw[at[which], part] for at, part in zip(place, units.slices, strict=True)],
             plan,
         )
-    return whole, Selection(by_channel, r.mean(axis=0).reshape(shape[1:]))
+    unit = np.where(known, place, -1).T
+    return whole, Selection(by_channel, r.mean(axis=0).reshape(shape[1:]), unit)
 
 
 def score_pairs(rows: Array, series: Array, slices: Slices, plan: MatchPlan) -> Scores:
