@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,19 +13,30 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from retinacodec.errors import InputError, RecordingError
+from retinacodec.frame_averages import mean_of_repeats
 from retinacodec.hdf5_safety import blaming, open_hdf5
+from retinacodec.nwb_clock import MovieClock, Showings, origin
 from retinacodec.nwb_coding import restored
 from retinacodec.nwb_contrast import Contrast, Part, pixel_size
-from retinacodec.nwb_movies import open_movie
+from retinacodec.nwb_generators import Generator
+from retinacodec.nwb_on_frames import binned_on_flips, traces_on_flips
 from retinacodec.nwb_session import Session
-from retinacodec.nwb_spikes import check_clock, read_spikes, text
+from retinacodec.nwb_spikes import Spikes, check_clock, read_spikes, text
+from retinacodec.nwb_triggers import Triggers
 from retinacodec.nwb_writer import write_nwb
-from retinacodec.recordings import bin_spikes, dropped_frames
+from retinacodec.recordings import bin_spikes
 from retinacodec.schema import make_recording, make_stimulus
+from retinacodec.traces import make_traces
 
-__all__ = ["Contrast", "Session", "open_nwb", "read_nwb", "read_stimulus", "write_nwb"]
-
-_log = logging.getLogger(__name__)
+__all__ = [
+    "Contrast",
+    "Session",
+    "open_nwb",
+    "read_nwb",
+    "read_stimulus",
+    "read_traces",
+    "write_nwb",
+]
 
 
 @contextmanager
@@ -59,9 +69,16 @@ def read_nwb(
     cells: Sequence[str] | None = None,
     names: str | None = None,
     units: str | None = None,
+    responses: str | None = None,
+    quantity: Literal["rate", "count"] | None = None,
     spike_scale: float = 1.0,
+    sort_spikes: bool = False,
     max_gap: float = 3.0,
     repeat_frames: int | None = None,
+    triggers: Triggers | None = None,
+    generator: Generator | None = None,
+    allow_external: Sequence[str | Path] = (),
+    frame_rate: float | None = None,
 ) -> xr.Dataset:
     """Read the spikes of an NWB 2 file, counted on the real flips of one of its movies.
 
@@ -70,8 +87,9 @@ def read_nwb(
     path : str or Path
         The file.
     stimulus : str or Stimulus, optional
-        Name of the movie in the file, needed where there are several; or a Stimulus whose
-        ``time`` is on the file's clock, where the file has no movie.
+        Name of the movie in the file, needed where there are several; or a Stimulus, where the
+        file has no movie: its ``time`` is on the file's clock, or `triggers` say when its frames
+        were shown.
     cells : sequence of str, optional
         Ids of the cells to keep, in this order; by default all.
     names : str, optional
@@ -79,12 +97,26 @@ def read_nwb(
         present, else the file's own ids.
     units : str, optional
         Place of the units table, where the file has several.
+    responses : str, optional
+        Name of a series (time x cell) of responses that are binned already, in place of spikes.
+    quantity : {"rate", "count"}, optional
+        What that series holds, where its unit does not say so.
     spike_scale : float, default 1
         Seconds in one unit of the file's spike times.
+    sort_spikes : bool, default False
+        Put unsorted spike times in order instead of refusing them.
     max_gap : float, default 3
         Longer intervals between flips, in median intervals, are gaps in the movie.
     repeat_frames : int, optional
         Frames of one repeat, where the file shows a movie again and again without saying so.
+    triggers : Triggers, optional
+        Where the file keeps the pulses of the display, in place of the movie's own times.
+    generator : Generator, optional
+        How a movie is drawn that the file keeps as a seed only.
+    allow_external : sequence of str or Path
+        Films, or folders of films, outside the folder of the file that may be opened.
+    frame_rate : float, optional
+        Hz, in place of the rate that the file states, where it has no timestamps.
 
     Returns
     -------
@@ -97,29 +129,100 @@ def read_nwb(
     RecordingError
         If the file, its units or the movie's times are broken or cannot be told apart.
     """
+    clock = MovieClock(stimulus, repeat_frames, triggers, generator, allow_external, frame_rate)
     with open_nwb(path) as file:
-        spikes = read_spikes(file, str(path), table=units, names=names, scale=spike_scale)
-        if cells is not None:
-            spikes = spikes.choose(cells, str(path))
-        flips, rate, title = _clock(file, path, stimulus, repeat_frames)
-        check_clock(spikes, float(flips[0][0]), float(flips[-1][-1]), str(path))
-        counts = [
-            bin_spikes(spikes.times, shown, obs_intervals=spikes.observed, max_gap=max_gap)
-            for shown in flips
-        ]
-        lost = sum(dropped_frames(shown).size for shown in flips)
-        if lost:
-            words = "%s: %d frames of %s were dropped; counts follow the real flips"
-            _log.warning(words, path, lost, title)
+        shown = clock.showings(file, path)
+        if responses is not None:
+            mean, repeats, series = binned_on_flips(
+                file,
+                str(path),
+                shown.flips,
+                name=responses,
+                quantity=quantity,
+                cells=cells,
+                max_gap=max_gap,
+            )
+            ids: Sequence[str] = series.cells
+        else:
+            table: dict[str, Any] = {"table": units, "names": names, "scale": spike_scale}
+            spikes = read_spikes(file, str(path), sort=sort_spikes, **table)
+            spikes = spikes if cells is None else spikes.choose(cells, str(path))
+            mean, repeats = _counted(spikes, shown, max_gap, str(path))
+            ids = spikes.cells
+        facts = {**origin(file, path), "stimulus": shown.name, "dropped_frames": shown.dropped}
         with blaming(path):
             return make_recording(
-                _mean(counts),
-                time=flips[0],
-                frame_rate=rate,
-                cells=spikes.cells,
-                repeats=np.stack(counts) if len(counts) > 1 else None,
-                name=title,
-                parameters={**_origin(file, path), "stimulus": title, "dropped_frames": lost},
+                mean,
+                time=shown.flips[0],
+                frame_rate=shown.frame_rate,
+                cells=ids,
+                repeats=repeats,
+                name=shown.name,
+                parameters={**facts, "repeats_found_by": shown.found_by},
+            )
+
+
+def read_traces(
+    path: str | Path,
+    name: str | None = None,
+    *,
+    stimulus: str | xr.Dataset | None = None,
+    cells: Sequence[str] | None = None,
+    scale: float = 1.0,
+    max_gap: float = 3.0,
+    repeat_frames: int | None = None,
+    triggers: Triggers | None = None,
+    generator: Generator | None = None,
+    allow_external: Sequence[str | Path] = (),
+    frame_rate: float | None = None,
+) -> xr.Dataset:
+    """Read sampled responses of an NWB 2 file, one value for each frame of one of its movies.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    name : str, optional
+        Which response, needed where there are several: membrane potentials, fluorescence or any
+        series (time x cell).
+    stimulus : str or Stimulus, optional
+        The movie, as in `read_nwb`.
+    cells : sequence of str, optional
+        Cells to keep, in this order; by default all.
+    scale : float, default 1
+        Factor by which the file's conversion is wrong, such as 1e-3 for mV stored as volts.
+    max_gap, repeat_frames, triggers, generator, allow_external, frame_rate
+        As in `read_nwb`.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``trace`` (time, cell) in the unit of the file, the mean of the repeats, NaN where nothing
+        was sampled; ``repeats`` (repeat, time, cell) where the movie was repeated. Samples faster
+        than frames are averaged over each frame, slower ones interpolated at its centre.
+
+    Raises
+    ------
+    RecordingError
+        If the file or the series is broken, or samples and flips share no time.
+    """
+    clock = MovieClock(stimulus, repeat_frames, triggers, generator, allow_external, frame_rate)
+    with open_nwb(path) as file:
+        shown = clock.showings(file, path)
+        mean, repeats, series = traces_on_flips(
+            file, str(path), shown.flips, name=name, cells=cells, scale=scale, max_gap=max_gap
+        )
+        facts = {**origin(file, path), "stimulus": shown.name, "dropped_frames": shown.dropped}
+        with blaming(path):
+            return make_traces(
+                mean,
+                time=shown.flips[0],
+                frame_rate=shown.frame_rate,
+                cells=series.cells,
+                units=series.unit,
+                repeats=repeats,
+                name=series.name,
+                parameters={**facts, "response": series.kind},
             )
 
 
@@ -133,6 +236,10 @@ def read_stimulus(
     contrast: Contrast | None = None,
     pixel_um: float | None = None,
     repeat_frames: int | None = None,
+    triggers: Triggers | None = None,
+    generator: Generator | None = None,
+    allow_external: Sequence[str | Path] = (),
+    frame_rate: float | None = None,
     budget_gb: float = 8.0,
 ) -> xr.Dataset:
     """Read a movie of an NWB 2 file as contrast on the retina.
@@ -157,8 +264,8 @@ def read_stimulus(
     pixel_um : float, optional
         Side of a pixel on the retina in um, in place of the field of view that the file states.
         Files of this package know it.
-    repeat_frames : int, optional
-        Frames of one repeat, as in `read_nwb`.
+    repeat_frames, triggers, generator, allow_external, frame_rate
+        As in `read_nwb`.
     budget_gb : float, default 8
         Refuse to read more than this many gigabytes of contrast.
 
@@ -174,8 +281,9 @@ def read_stimulus(
     """
     if spatial_order not in ("xy", "yx"):
         raise InputError(f"spatial_order: expected 'xy' or 'yx', got {spatial_order!r}")
+    clock = MovieClock(name, repeat_frames, triggers, generator, allow_external, frame_rate)
     with open_nwb(path) as file:
-        movie = open_movie(file, str(path), name, repeat_frames=repeat_frames)
+        movie = clock.movie(file, path)
         pixels = movie.open_pixels()
         across = spatial_order == "xy" or movie.note is not None
         part = Part.of(movie, pixels, frames, crop, across, path)
@@ -192,25 +300,23 @@ def read_stimulus(
                 name=movie.name,
                 time=movie.flips[0][part.frames],
                 parameters={
-                    **_origin(file, path),
+                    **origin(file, path),
                     "spatial_order": spatial_order,
                     "description": text(movie.group.attrs.get("description", "")),
                 },
             )
 
 
-def _clock(
-    file: h5py.File,
-    path: str | Path,
-    stimulus: str | xr.Dataset | None,
-    repeat_frames: int | None,
-) -> tuple[tuple[NDArray[np.float64], ...], float, str]:
-    """Return the flips of each presentation, the frame rate and the name of a movie."""
-    if isinstance(stimulus, xr.Dataset):
-        name = str(stimulus.attrs.get("name", ""))
-        return (stimulus["time"].values,), float(stimulus.attrs["frame_rate"]), name
-    movie = open_movie(file, str(path), stimulus, repeat_frames=repeat_frames)
-    return movie.flips, movie.frame_rate, movie.name
+def _counted(
+    spikes: Spikes, shown: Showings, max_gap: float, path: str
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Count spikes on the flips of each presentation; return the mean and all of several."""
+    check_clock(spikes, *shown.span, path)
+    counts = [
+        bin_spikes(spikes.times, flips, obs_intervals=spikes.observed, max_gap=max_gap)
+        for flips in shown.flips
+    ]
+    return mean_of_repeats(counts), np.stack(counts) if len(counts) > 1 else None
 
 
 def _as_written(
@@ -223,25 +329,6 @@ def _as_written(
     }
     time = movie.flips[0][part.frames]
     return restored(note, values, time, truth, part.rows, part.columns)
-
-
-def _origin(file: h5py.File, path: str | Path) -> dict[str, str]:
-    """Return which file something came from: its name, its identifier and its session."""
-    facts = {"file": Path(path).name}
-    for key, place in (("identifier", "identifier"), ("session", "general/session_id")):
-        if isinstance(file.get(place), h5py.Dataset):
-            facts[key] = text(file[place][()])
-    return facts
-
-
-def _mean(counts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Average over the repeats in which a cell was observed; NaN where it never was."""
-    if len(counts) == 1:
-        return counts[0]
-    stack = np.stack(counts).astype(np.float64)
-    seen = np.isfinite(stack).sum(axis=0)
-    total = np.nansum(stack, axis=0)
-    return np.where(seen > 0, total / np.maximum(seen, 1), np.nan).astype(np.float32)
 
 
 def _check_version(file: h5py.File, path: str | Path) -> None:

@@ -302,5 +302,6 @@ def sides_of(group: h5py.Group, size: tuple[int, int]) -> list[float]:
     pictures = group.get("indexed_images")
     for picture in pictures.values() if isinstance(pictures, h5py.Group) else ():
         if isinstance(picture, h5py.Dataset) and "resolution" in picture.attrs:
-            return [1e4 / float(picture.attrs["resolution"])]  # pixels per cm
+            per_cm = float(picture.attrs["resolution"])
+            return [1e4 / per_cm if per_cm else np.inf]
     return []

@@ -23,6 +23,7 @@ __all__ = [
     "lag_axis",
     "make_recording",
     "make_stimulus",
+    "response_dataset",
 ]
 
 SIGNS = ("negative", "positive")
@@ -160,32 +161,66 @@ def make_recording(
     InputError
         If the arrays do not fit each other.
     """
-    data: dict[str, Any] = {
-        "spike_count": (
-            ("time", "cell"),
-            np.asarray(spike_count, dtype=np.float32),
-            {"units": "1", "long_name": "spikes per frame"},
-        )
-    }
-    if repeats is not None:
-        data["repeats"] = (
-            ("repeat", "time", "cell"),
-            np.asarray(repeats, dtype=np.float32),
-            {"units": "1", "long_name": "spikes per frame and repeat"},
-        )
+    words = {"spike_count": "spikes per frame", "repeats": "spikes per frame and repeat"}
+    dataset = response_dataset(
+        {"spike_count": spike_count, "repeats": repeats},
+        words={key: {"units": "1", "long_name": name} for key, name in words.items()},
+        time=time,
+        cells=cells,
+        attrs={
+            "kind": "recording",
+            "name": name,
+            "parameters": json.dumps(dict(parameters or {}), sort_keys=True),
+            "frame_rate": float(frame_rate),
+        },
+    )
+    return check_recording(dataset)
+
+
+def response_dataset(
+    values: Mapping[str, npt.ArrayLike | None],
+    *,
+    words: Mapping[str, Mapping[str, str]],
+    time: npt.ArrayLike,
+    cells: Sequence[str],
+    attrs: Mapping[str, Any],
+) -> xr.Dataset:
+    """Put responses (time, cell) or (repeat, time, cell) of cells on the frames of a movie.
+
+    Parameters
+    ----------
+    values : mapping of str to array_like or None
+        Variables by name; those with three axes have repeats first. None is left out.
+    words : mapping of str to mapping
+        Attributes of each variable.
+    time : array_like (time,)
+        Onset of each frame, s.
+    cells : sequence of str
+        Names of the cells.
+    attrs : mapping
+        Attributes of the dataset.
+
+    Returns
+    -------
+    xarray.Dataset
+        The variables in float32, with time and cells as coordinates.
+
+    Raises
+    ------
+    InputError
+        If arrays do not fit each other.
+    """
+    data: dict[str, Any] = {}
+    for name, given in values.items():
+        if given is not None:
+            array = np.asarray(given, dtype=np.float32)
+            data[name] = (("repeat", "time", "cell")[-array.ndim :], array, words[name])
     coords = _coords(time=np.asarray(time, dtype=np.float64))
     coords["cell"] = ("cell", np.asarray([str(cell) for cell in cells]))
-    attrs = {
-        "kind": "recording",
-        "name": name,
-        "parameters": json.dumps(dict(parameters or {}), sort_keys=True),
-        "frame_rate": float(frame_rate),
-    }
     try:
-        dataset = xr.Dataset(data, coords=coords, attrs=attrs)
+        return xr.Dataset(data, coords=coords, attrs=dict(attrs))
     except ValueError as error:
-        raise InputError(f"recording: arrays, times and cells do not fit: {error}") from error
-    return check_recording(dataset)
+        raise InputError(f"responses: arrays, times and cells do not fit: {error}") from error
 
 
 def check_stimulus(dataset: xr.Dataset) -> xr.Dataset:

@@ -7,13 +7,21 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from retinacodec.errors import InputError
 from retinacodec.names import MethodName, RuleName
+from retinacodec.recording_settings import (
+    ContrastSettings,
+    CropSettings,
+    RecordingSettings,
+    StrictSettings,
+    TriggerSettings,
+)
 
 __all__ = [
     "BaselineSettings",
+    "ContrastSettings",
     "ContributionSettings",
     "CropSettings",
     "FieldSettings",
@@ -24,44 +32,24 @@ __all__ = [
     "RecordingSettings",
     "SplitSettings",
     "StudySettings",
+    "TriggerSettings",
     "read_settings",
     "settings_toml",
 ]
 
+_PATHS = (("recording", "file"), ("recording", "allow_external"), ("movie", "source"))
 Pixels = tuple[int, int]
 Count = Field(ge=1)
 
 
-class _Settings(BaseModel):
-    """Frozen settings that refuse unknown names, NaN and numbers in disguise."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=False)
-
-
-class CropSettings(_Settings):
-    """Part of the frame, in pixels from start (in) to stop (out)."""
-
-    x: Pixels
-    y: Pixels
-
-
-class MovieSettings(_Settings):
+class MovieSettings(StrictSettings):
     """A movie rendered by the package or read from the user's own clip or images."""
 
     source: Path | None = None
     seconds: float = Field(20.0, gt=0)
 
 
-class RecordingSettings(_Settings):
-    """The recording: an NWB file, or one in a format that can be imported."""
-
-    file: Path
-    stimulus: str | None = None
-    crop: CropSettings | None = None
-    spatial_order: Literal["xy", "yx"] = "xy"
-
-
-class SplitSettings(_Settings):
+class SplitSettings(StrictSettings):
     """Contiguous blocks of the recording, and which of them are held out."""
 
     blocks: int = Field(60, ge=3)
@@ -69,7 +57,7 @@ class SplitSettings(_Settings):
     validation_every: int = Field(10, ge=2)
 
 
-class ModelSettings(_Settings):
+class ModelSettings(StrictSettings):
     """The network, or the name of one that ships with the package."""
 
     pretrained: str | None = None
@@ -85,7 +73,7 @@ class ModelSettings(_Settings):
     dropout: float = Field(0.5, ge=0, lt=1)
 
 
-class FitSettings(_Settings):
+class FitSettings(StrictSettings):
     """How the network is fitted."""
 
     epochs: int = Field(10, ge=1)
@@ -95,15 +83,16 @@ class FitSettings(_Settings):
     patience: int | None = Field(None, ge=1)
 
 
-class BaselineSettings(_Settings):
-    """The linear-nonlinear baseline and how it is fitted."""
+class BaselineSettings(StrictSettings):
+    """The linear-nonlinear baseline and how it is fitted; a GLM beside it."""
 
+    glm: bool = True
     rank: int = Field(2, ge=1)
     epochs: int = Field(10, ge=1)
     lr: float = Field(5e-3, gt=0)
 
 
-class ContributionSettings(_Settings):
+class ContributionSettings(StrictSettings):
     """Which contributions are computed, and over how many frames."""
 
     layers: tuple[str, ...] = ("conv1", "conv2")
@@ -113,7 +102,7 @@ class ContributionSettings(_Settings):
     frames: int = Field(6000, ge=100)
 
 
-class ModeSettings(_Settings):
+class ModeSettings(StrictSettings):
     """How contributions are decomposed; the pursuit chooses the number of modes if left out."""
 
     method: MethodName = "pursuit"
@@ -121,7 +110,7 @@ class ModeSettings(_Settings):
     contrast: bool = True
 
 
-class FieldSettings(_Settings):
+class FieldSettings(StrictSettings):
     """How many frames of each cell get an instantaneous field, and what is asked of them."""
 
     frames: int = Field(400, ge=10)
@@ -131,7 +120,7 @@ class FieldSettings(_Settings):
     film: float | None = Field(None, gt=0)
 
 
-class StudySettings(_Settings):
+class StudySettings(StrictSettings):
     """Everything a study file may say."""
 
     name: str = "study"
@@ -174,11 +163,22 @@ def read_settings(path: str | Path) -> StudySettings:
         values = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: not a TOML file: {error}") from error
-    for section, key in (("recording", "file"), ("movie", "source")):
+    for section, key in (
+        ("recording", "file"),
+        ("recording", "allow_external"),
+        ("movie", "source"),
+    ):
         entry = values.get(section)
-        if isinstance(entry, dict) and isinstance(entry.get(key), str):
-            entry[key] = str((file.parent / Path(entry[key]).expanduser()).resolve())
+        if isinstance(entry, dict) and key in entry:
+            entry[key] = _from(file.parent, entry[key])
     return make_settings(values, subject=str(file))
+
+
+def _from(folder: Path, value: Any) -> Any:
+    """Return a path, or each of several, seen from a folder; anything else as it is."""
+    if isinstance(value, list):
+        return [_from(folder, one) for one in value]
+    return str((folder / Path(value).expanduser()).resolve()) if isinstance(value, str) else value
 
 
 def make_settings(values: dict[str, Any], *, subject: str = "settings") -> StudySettings:
@@ -257,6 +257,7 @@ def _toml(value: Any) -> str:
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     if isinstance(value, BaseModel):
         pairs = ((key, getattr(value, key)) for key in type(value).model_fields)
-        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in pairs) + " }"
+        given = (f"{key} = {_toml(item)}" for key, item in pairs if item is not None)
+        return "{ " + ", ".join(given) + " }"
     text = str(value).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{text}"'

@@ -12,6 +12,7 @@ from retinacodec.house_style import COLOURS, figure
 from retinacodec.plotting import panel_letter, trace
 from retinacodec.study_field_figures import FIELD_FIGURES
 from retinacodec.study_figure import Numbers, StudyFigure
+from retinacodec.study_recording import alignment_drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -179,6 +180,16 @@ _ALL = (
         "active alone and when it is combined with others, each in its own colour scale.",
         ("contributions",),
         _retina,
+    ),
+    StudyFigure(
+        "alignment",
+        "The movie as read, and when cells respond",
+        "a, three frames with their axes on the retina, and where each cell's average stimulus "
+        "peaks. b, average stimulus at that pixel around the spike: a retina cannot follow frames "
+        "that come after it. c, delay of the responses in eight stretches of the recording: it "
+        "grows where frames were lost without a trace.",
+        ("alignment",),
+        alignment_drawing,
     ),
     StudyFigure(
         "comparison",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,14 +14,13 @@ from retinacodec.circuit import Circuit
 from retinacodec.errors import InputError
 from retinacodec.recordings import Split, split_blocks
 from retinacodec.schema import check_pair
+from retinacodec.study_recording import read_recorded
 
 if TYPE_CHECKING:
     from retinacodec.settings import ModelSettings
     from retinacodec.study import Study
 
 __all__ = ["Inputs", "check_inputs", "load_inputs", "new_network"]
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -90,22 +87,9 @@ def _simulated(study: Study) -> Inputs:
 
 
 def _recorded(study: Study) -> Inputs:
-    """Read an NWB 2 file, or import a file of another format first."""
-    from retinacodec.importers import import_recording, needs_import
-    from retinacodec.nwb import read_nwb, read_stimulus
-
-    wanted, model = study.settings.recording, study.settings.model
-    assert wanted is not None
-    file = Path(wanted.file)
-    if needs_import(file):
-        converted = study.folder / "results" / "recording.nwb"
-        if not converted.exists():
-            _log.info("importing %s", file.name)
-            import_recording(file, converted, stimulus=wanted.stimulus)
-        file = converted
-    crop = None if wanted.crop is None else (*wanted.crop.y, *wanted.crop.x)
-    movie = read_stimulus(file, wanted.stimulus, crop=crop, spatial_order=wanted.spatial_order)
-    recording = read_nwb(file, stimulus=wanted.stimulus)
+    """Read the recording and split it into blocks."""
+    movie, recording = read_recorded(study)
+    model = study.settings.model
     split = split_blocks(
         movie.sizes["time"],
         history=model.history,

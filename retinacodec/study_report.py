@@ -21,6 +21,7 @@ from retinacodec.report import (
     write_report,
 )
 from retinacodec.study_field_report import averages, changes, fields_and_modes, picture
+from retinacodec.study_recording import recorded
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -34,6 +35,7 @@ def write(study: Study) -> Path:
     """Write report.html of a study from its stored results."""
     sections = [
         *_summary(study),
+        *recorded(study),
         *fields_and_modes(study),
         *_models(study),
         *averages(study),

@@ -19,6 +19,7 @@ from retinacodec.errors import InputError
 from retinacodec.rules import IntegratedGradients, Rule, Secant
 from retinacodec.study_fields import average_spikes, compare_averages, map_dynamics, map_fields
 from retinacodec.study_inputs import new_network
+from retinacodec.study_recording import check_recorded
 from retinacodec.targets import Surprisal, Target
 from retinacodec.training import train
 
@@ -266,6 +267,9 @@ def _report(study: Study) -> None:
 
 
 STEPS = (
+    Step(
+        "recording", "the recording: what it holds, whether cells follow the movie", check_recorded
+    ),
     Step("sta", "spike-triggered averages", average_spikes),
     Step("fit", "models", _fit),
     Step("compare", "models against the recording", _compare),

@@ -125,7 +125,7 @@ def test_one_dropped_frame_is_reported_and_moves_no_spike(file, caplog):
     recording = read_nwb(path_of(file))
     assert recording["spike_count"][:, 0].values.tolist() == [0] * 5 + [1] * 40 + [0] * 15
     assert '"dropped_frames": 1' in recording.attrs["parameters"]
-    assert "1 frames of movie were dropped" in caplog.text
+    assert "movie has 1 intervals above 1.5 frames" in caplog.text
 
 
 def test_bins_that_were_not_observed_are_nan(file):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tomllib
+
+import numpy as np
 import pytest
 
 from retinacodec.errors import InputError
@@ -101,3 +104,25 @@ def test_named_decompositions_hold_out_images_at_random_and_times_with_the_gap()
     assert decomposition("topk-sae", 4, images=True).split == RandomRows(every=10)
     assert decomposition("pursuit", None, images=True).split == RandomRows()
     assert not hasattr(decomposition("pca", 4, images=True), "split")
+
+
+def test_a_recording_of_another_laboratory_is_described_in_full(tmp_path):
+    (tmp_path / "study.toml").write_text(
+        """
+        [recording]
+        file = "cells.nwb"
+        spatial_order = "yx"
+        contrast = { grey = 127.5, span = 127.5 }
+        triggers = { name = "acquisition/photodiode", every = 3, threshold = 2.5 }
+        allow_external = ["films", "../more"]
+        sort_spikes = true
+        """
+    )
+    wanted = read_settings(tmp_path / "study.toml").recording
+    movie, responses = wanted.movie_options(), wanted.response_options()
+    assert movie["spatial_order"] == "yx" and movie["contrast"].of(np.array(255.0)) == 1.0
+    assert movie["triggers"] == responses["triggers"] and movie["triggers"].every == 3
+    assert movie["allow_external"] == (tmp_path / "films", (tmp_path / "../more").resolve())
+    assert responses["sort_spikes"] and "crop" not in responses
+    again = make_settings(tomllib.loads(settings_toml(read_settings(tmp_path / "study.toml"))))
+    assert again.recording == wanted

@@ -51,13 +51,31 @@ def test_every_result_figure_and_page_is_there(study):
         "report.html",
     } <= found
     figures = {path.name for path in (study.folder / "figures").iterdir()}
-    names = ("retina", "comparison", "traces", "sta", "agreement", "training", "completeness")
-    for name in (*names, "similarity", "dynamics", "sources"):
+    names = (
+        "retina",
+        "alignment",
+        "comparison",
+        "traces",
+        "sta",
+        "agreement",
+        "training",
+        "completeness",
+    )
+    for name in (*names, "alignment", "similarity", "dynamics", "sources"):
         assert {f"{name}.pdf", f"{name}.png"} <= figures
         assert [item for item in figures if item.startswith(f"{name}_") and item.endswith(".csv")]
     page = (study.folder / "report.html").read_text()
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "<img" in page
+
+
+def test_the_report_says_how_the_recording_was_read_and_that_cells_follow_it(study):
+    check = study.result("alignment")
+    assert check["responds"].values.all() and not check["foresees"].values.any()
+    page = (study.folder / "report.html").read_text()
+    assert "4 of 4 cells follow the movie" in page and "as this package wrote it" in page
+    facts = study.read_json("results/recording.json")
+    assert facts["file"] == "small.nwb" and "4 (" in facts["contents"]["cells"]
 
 
 def test_secant_is_complete_and_cuts_agree(study):
@@ -99,7 +117,7 @@ def test_figure_and_report_are_drawn_again_from_the_folder(study):
     png.unlink()
     assert again.draw("training").png.read_bytes() == before
     assert again.write_report().exists()
-    with pytest.raises(rc.InputError, match="there are retina, comparison"):
+    with pytest.raises(rc.InputError, match="there are retina, alignment"):
         again.draw("nothing")
 
 
