@@ -182,10 +182,12 @@ def _permitted(entry: str, name: str, path: str, allow: Sequence[str | Path]) ->
 
 
 def _looked_through(file: Path, name: str, path: str) -> _Film:
+    import av
+
     try:
         stamp = file.stat()
         return _probe((str(file), stamp.st_mtime_ns, stamp.st_size))
-    except (OSError, ValueError, IndexError) as error:
+    except (OSError, ValueError, IndexError, av.FFmpegError) as error:
         reason = " ".join(str(error).split()).replace(f": '{file}'", "")
         raise RecordingError(
             path,
@@ -199,6 +201,8 @@ def _probe(key: tuple[str, int, int]) -> _Film:
     """Count the frames of a film (name, time of change, bytes), without decoding them."""
     with _opened(key[0]) as container:
         stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise ValueError("its compression is unknown")
         packets = [packet for packet in container.demux(stream) if packet.size]
         kept = [packet.pts for packet in packets if not packet.is_discard]
         known = None not in kept and len(set(kept)) == len(kept)
@@ -249,7 +253,10 @@ class _Reader:
                 self._place(start)
             while self._next < start:
                 self._step()
-            return np.stack([_grey(self._step()).T for _ in range(start, stop)])
+            frames = np.stack([_grey(self._step()).T for _ in range(start, stop)])
+            if frames.shape[1:] != self._film.size:
+                raise ValueError(f"pictures of size {frames.shape[1:]}")
+            return frames
         except (StopIteration, av.FFmpegError, ValueError) as error:
             self.close()
             raise RecordingError(

@@ -17,7 +17,7 @@ from retinacodec.nwb_coding import read_note
 from retinacodec.nwb_external import film_frames
 from retinacodec.nwb_flips import read_flips, tell_gaps
 from retinacodec.nwb_generators import Generator, drawn, mentions_seed, seed_of, undeclared
-from retinacodec.nwb_pixels import Pixels, has_pixels, pixels_of
+from retinacodec.nwb_pixels import Pixels, has_pixels, is_flicker, pixels_of
 from retinacodec.nwb_presentations import find_showings
 from retinacodec.nwb_seed_rows import seed_rows
 from retinacodec.nwb_spikes import text
@@ -116,8 +116,10 @@ def open_movie(
     path : str
         Its name, for messages.
     name : str, optional
-        Name of the movie, or its place in the file; needed where there are several. A table with
-        a seed in each row is a movie too, if it is named and `generator` given.
+        Name of the movie, or its place in the file; needed where there are several. By name,
+        a series of one value a frame is a movie of one pixel (full-field flicker), one of a row of
+        values a frame is a movie of bars along the second axis, and a table with a seed in each
+        row is a movie if `generator` is given.
     repeat_frames : int, optional
         Frames of one repeat, in place of what the file says about repeats; as many as the movie
         has to read it as one.
@@ -181,7 +183,7 @@ def _chosen(file: h5py.File, path: str, name: str | None, generator: Generator |
         return movies[name]
     for place in (name, f"stimulus/presentation/{name}", f"intervals/{name}"):
         thing = file.get(place)
-        if _is_movie(thing) or _is_seed(thing):
+        if _is_movie(thing) or _is_seed(thing) or is_flicker(thing):
             return thing
         drawable = isinstance(thing, h5py.Group) and (is_table(thing) or _has_times(thing))
         if drawable and generator is not None:
@@ -240,7 +242,8 @@ def _pixels(
     """Open the pixels of a series, or draw them."""
     name = str(group.name).rsplit("/", 1)[-1]
     kept = text(group.attrs.get("neurodata_type", "")) == "IndexSeries" or has_pixels(group)
-    if kept or "external_file" in group:
+    flicker = is_flicker(group) and generator is None and not mentions_seed(group)
+    if kept or flicker or "external_file" in group:
         if generator is not None:
             raise RecordingError(
                 path, f"{name} has pixels", "generator= is for movies kept as a seed; leave it out"

@@ -148,7 +148,7 @@ def pixels_of(group: h5py.Group, path: str, allow_external: Sequence[str | Path]
     name = group.name.rsplit("/", 1)[-1]
     if text(group.attrs.get("neurodata_type", "")) == "IndexSeries":
         return _indexed(group, name, path, allow_external)
-    if has_pixels(group):
+    if has_pixels(group) or ("external_file" not in group and is_flicker(group)):
         return _direct(group["data"], name, path)
     if "external_file" not in group:
         raise RecordingError(path, f"{name} has no pixels")
@@ -163,8 +163,17 @@ def has_pixels(group: h5py.Group) -> bool:
     return isinstance(data, h5py.Dataset) and data.ndim >= 3 and bool(data.size)
 
 
+def is_flicker(thing: Any) -> bool:
+    """Tell whether something is a series of one number, or of one row of numbers, a frame."""
+    if not isinstance(thing, h5py.Group) or not ({"timestamps", "starting_time"} & set(thing)):
+        return False
+    data = thing.get("data")
+    plain = isinstance(data, h5py.Dataset) and data.ndim in (1, 2) and data.dtype.kind in "biuf"
+    return plain and bool(data.size) and "indexed_images" not in thing
+
+
 def _direct(data: h5py.Dataset, name: str, path: str) -> Pixels:
-    if data.ndim not in (3, 4) or (data.ndim == 4 and data.shape[3] not in (1, 3, 4)):
+    if data.ndim > 4 or (data.ndim == 4 and data.shape[3] not in (1, 3, 4)):
         raise RecordingError(
             path,
             f"{name} has data of shape {data.shape}, expected "
@@ -176,13 +185,13 @@ def _direct(data: h5py.Dataset, name: str, path: str) -> Pixels:
     offset = float(data.attrs.get("offset", 0.0))
     if not np.isfinite([conversion, offset]).all() or conversion == 0:
         raise RecordingError(path, f"{name} has conversion {conversion:g} and offset {offset:g}")
-    return Pixels(
-        len(data),
-        (data.shape[1], data.shape[2]),
-        lambda start, stop: _grey(data[start:stop]),
-        conversion,
-        offset,
-    )
+    size = (*data.shape[1:3], 1, 1)[:2]  # (1, 1) for flicker, (bars, 1) for bars
+
+    def raw(start: int, stop: int) -> Array:
+        stored = data[start:stop]
+        return _grey(stored if stored.ndim > 2 else stored.reshape(-1, *size))
+
+    return Pixels(len(data), size, raw, conversion, offset)
 
 
 def _grey(frames: Array) -> Array:

@@ -14,6 +14,7 @@ from retinacodec.recordings import bin_spikes
 base = pytest.importorskip("pynwb.base")
 image = pytest.importorskip("pynwb.image")
 misc = pytest.importorskip("pynwb.misc")
+common = pytest.importorskip("hdmf.common")
 epoch = pytest.importorskip("pynwb.epoch")
 
 STAMPS = "stimulus/presentation/movie/timestamps"
@@ -105,6 +106,38 @@ def test_picture_numbers_of_any_type_show_the_pictures(lab_file, kind):
         rewrite(path, "stimulus/presentation/shown/data", index.astype(float))
     movie = read_stimulus(path, contrast=Contrast(100.0), pixel_um=50)
     expected = data[::-1][index].astype(float).transpose(0, 2, 1) / 100 - 1
+    np.testing.assert_allclose(movie["contrast"], expected, atol=1e-6)
+
+
+def test_pictures_may_have_colours_and_must_lie_in_the_file(lab_file):
+    colours = greys((3, 8, 5, 3))
+    parts = [image.RGBImage(f"p{k}", data=one) for k, one in enumerate(colours)]
+    order = base.ImageReferences(name="order_of_images", data=parts)
+    held = base.Images("pictures", images=parts, order_of_images=order)
+    index = RNG.integers(0, 3, 60).astype("uint32")
+    series = image.IndexSeries(
+        "shown", data=index, unit="N/A", indexed_images=held, timestamps=FLIPS
+    )
+    path = lab_file(series, templates=[held])
+    movie = read_stimulus(path, contrast=Contrast(100.0), pixel_um=50)
+    expected = colours.astype(float).mean(3)[index].transpose(0, 2, 1) / 100 - 1
+    np.testing.assert_allclose(movie["contrast"], expected, atol=1e-6)
+    rewrite(path, "stimulus/templates/pictures/p1", "somewhere.png")
+    with h5py.File(path, "r+") as file:
+        order = file["stimulus/templates/pictures/order_of_images"]
+        order[1] = file["stimulus/templates/pictures/p1"].ref
+    with pytest.raises(RecordingError, match=r"p1 is object of shape \(\), expected a picture"):
+        read_stimulus(path, pixel_um=50)
+
+
+@pytest.mark.parametrize("bars", [0, 6])
+def test_flicker_and_bars_are_movies_where_they_are_named(lab_file, bars):
+    values = RNG.uniform(0.1, 1, (60, bars) if bars else 60)
+    path = lab_file(base.TimeSeries("light", data=values, unit="n.a.", timestamps=FLIPS))
+    with pytest.raises(RecordingError, match="has no movie"):
+        read_stimulus(path)  # any series may be of one value a time
+    movie = read_stimulus(path, "light", pixel_um=1000)
+    expected = (values / values.mean() - 1).reshape(60, 1, -1)
     np.testing.assert_allclose(movie["contrast"], expected, atol=1e-6)
 
 
@@ -257,6 +290,21 @@ def test_tables_of_parameters_are_read_and_named_where_there_is_no_movie(lab_fil
     assert series["phase"].values.tolist() == [0, 10, 20] and series["phase"].units == "deg"
     np.testing.assert_allclose(series["time"], np.arange(3) / 60)
     with pytest.raises(RecordingError, match=r"no movie but tables .*intervals/bars \(colour, dir"):
+        opened(path)
+
+
+def test_a_table_among_the_stimuli_is_one_of_parameters(lab_file):
+    spots = common.DynamicTable("spots", "flashed spots")
+    spots.add_column("radius", "um")
+    for radius in (50.0, 100.0):
+        spots.add_row(radius=radius)
+    path = lab_file(spots)
+    with open_nwb(path) as file:
+        found = stimulus_parameters(file, str(path))
+    assert found["stimulus/presentation/spots"]["radius"].values.tolist() == [50, 100]
+    with pytest.raises(
+        RecordingError, match=r"presentation/spots \(radius\); render it and pass st"
+    ):
         opened(path)
 
 
