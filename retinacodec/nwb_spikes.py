@@ -19,6 +19,7 @@ __all__ = ["Spikes", "check_clock", "elsewhere", "find_units", "read_spikes", "s
 
 _log = logging.getLogger(__name__)
 _NAMES = "unit_name"
+_TRACES = ("RoiResponseSeries", "CurrentClampSeries", "VoltageClampSeries", "IZeroClampSeries")
 _FAR = 20.0  # times the session: spikes beyond this are not in seconds
 
 
@@ -266,10 +267,11 @@ def elsewhere(file: h5py.File) -> str:
     for room in ("acquisition", "processing", "analysis", "stimulus", "units", "intervals"):
         if isinstance(file.get(room), h5py.Group):
             file[room].visititems(visit)
-    if any(kind in kinds for kind in ("ElectricalSeries", "SpikeEventSeries")):
+    traces = sorted(kind for kind in kinds if kind in _TRACES)
+    if not traces and any(kind in kinds for kind in ("ElectricalSeries", "SpikeEventSeries")):
         return "its voltage traces are not spike-sorted yet"
     held = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "nothing"
-    return f"the file holds {held}"
+    return f"the file holds {held}" + (f"; read_traces reads {', '.join(traces)}" if traces else "")
 
 
 def _cell_names(units: h5py.Group, path: str, names: str | None) -> tuple[str, ...]:

@@ -124,7 +124,7 @@ def check_trains(
                     path,
                     f"unit {cell} has unsorted spike times, the first after spike {falls.argmax()}",
                     "times of separate sweeps may have been put one after another; "
-                    "sort=True sorts them if they share one clock",
+                    "sort_spikes=True sorts them if they share one clock",
                 )
             train.sort()
             mixed.append(cell)

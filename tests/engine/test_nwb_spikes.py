@@ -98,6 +98,17 @@ def test_two_tables_need_a_choice_wherever_they_lie(written):
         assert find_units(file, "lab").name == "/analysis/curated"  # the only one with spikes
 
 
+def test_a_file_of_fluorescence_alone_says_how_it_is_read(written):
+    def fluorescence(file):
+        file.create_group("acquisition/green").attrs["neurodata_type"] = "RoiResponseSeries"
+
+    with pytest.raises(
+        RecordingError,
+        match=r"no sorted units .*; the file holds 1 RoiResponseSeries; read_traces reads RoiRes",
+    ):
+        read(written(None, fluorescence))
+
+
 def test_names_come_from_a_column_and_ids_may_be_words(written, caplog):
     path = written(table(unit_name=["a", "b", "c"], kind=["on", "off", "on"]))
     assert read(path).cells == ("a", "b", "c")
@@ -116,7 +127,7 @@ def test_names_come_from_a_column_and_ids_may_be_words(written, caplog):
 def test_trains_out_of_order_are_sorted_only_when_asked(written, caplog):
     mixed = [TRAINS[0][::-1], TRAINS[1], TRAINS[2]]
     path = written(table(trains=mixed))
-    words = r"unit 12 has unsorted spike times, the first after spike 0; .*; sort=True sorts them"
+    words = r"unit 12 has unsorted spike times, the first after spike 0; .*; sort_spikes=True"
     with pytest.raises(RecordingError, match=words):
         read(path)
     for ours, expected in zip(read(path, sort=True).times, TRAINS, strict=True):
