@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from retinacodec.errors import InputError, RecordingError, printable
+from retinacodec.hdf5_safety import explained
 
 __all__ = ["Finding", "Findings", "Level"]
 
@@ -98,8 +99,7 @@ class Findings:
             except MemoryError:
                 self.add(level, place, "does not fit into memory")
             except Exception as error:  # the library has no end of errors for damaged files
-                words = " ".join(str(error).split())[:200]
-                self.add(level, place, f"cannot be read: {type(error).__name__}: {words}")
+                self.add(level, place, *explained(error))
         return None
 
     @contextmanager

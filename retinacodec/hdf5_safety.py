@@ -14,7 +14,7 @@ import h5py
 from retinacodec.errors import InputError, RecordingError, RetinacodecError
 from retinacodec.hdf5_scan import Limits, findings
 
-__all__ = ["Limits", "blaming", "is_hdf5", "open_hdf5", "scan"]
+__all__ = ["Limits", "blaming", "explained", "is_hdf5", "open_hdf5", "scan"]
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -118,7 +118,7 @@ def _explaining(source: Path) -> Iterator[None]:
             source, "does not fit into memory", "read a part of it (frames=, crop=)"
         ) from error
     except Exception as error:
-        raise RecordingError(source, *_explained(error)) from error
+        raise RecordingError(source, *explained(error)) from error
 
 
 def is_hdf5(path: str | Path) -> bool:
@@ -159,7 +159,7 @@ def blaming(path: str | Path) -> Iterator[None]:
     except InputError as error:
         raise RecordingError(path, str(error)) from error
     except OSError as error:
-        raise RecordingError(path, *_explained(error)) from error
+        raise RecordingError(path, *explained(error)) from error
 
 
 def _opened(path: str | Path) -> h5py.File:
@@ -204,8 +204,19 @@ def _signature_at(raw: Any, place: int) -> bool:
     return bool(raw.read(len(_SIGNATURE)) == _SIGNATURE)
 
 
-def _explained(error: Exception) -> tuple[str, str]:
-    """Turn an error of the HDF5 library into what is wrong and what to do."""
+def explained(error: Exception) -> tuple[str, str]:
+    """Turn an error of the HDF5 library into words.
+
+    Parameters
+    ----------
+    error : Exception
+        What it raised.
+
+    Returns
+    -------
+    (str, str)
+        What is wrong and what to do.
+    """
     text = " ".join(str(error).split())
     ends = re.search(r"eof = (\d+).*stored_eof = (\d+)", text)
     if ends:
@@ -215,7 +226,7 @@ def _explained(error: Exception) -> tuple[str, str]:
         return "is being written by another program, or was not closed by it", (
             "close it there, or repair a copy with h5clear -s"
         )
-    if "filter" in text.lower():
+    if "filter" in text.lower() or "plugin" in text.lower():
         return f"holds data in a compression that is not installed here ({text})", (
             "install hdf5plugin, or rewrite it with gzip (h5repack -f GZIP=4)"
         )

@@ -121,7 +121,8 @@ def examine(
     for look in (oddities.session, oddities.types):
         found.attempt("/", lambda look=look: look(file, found))  # type: ignore[misc]
     responses = found.attempt("/", lambda: find_responses(file)) or {}
-    names = find_movies(file) if stimulus is None else {stimulus: file.get(stimulus)}
+    names = list(found.attempt("/stimulus", lambda: find_movies(file)) or {})
+    names = names if stimulus is None else [stimulus]
     spikes, table = _units(file, path, units, found, needed=not (names or responses))
     movies = {}
     for name in names:
@@ -155,7 +156,7 @@ def _units(
     if spikes is None:
         _each_unit(table, path, found)
     else:
-        oddities.refractoriness(spikes, place, found)
+        found.attempt(place, lambda: oddities.refractoriness(spikes, place, found))
     return spikes, place
 
 
@@ -167,8 +168,8 @@ def _each_unit(table: h5py.Group, path: str, found: Findings) -> None:
         ends = row_ends(
             table["spike_times_index"][()], flat.shape, len(ids), ids, path, "spike_times"
         )
-    except (RecordingError, KeyError, AttributeError, TypeError, ValueError, OSError):
-        return  # the reader has said what is wrong with the table
+    except Exception:  # the reader has said already what is wrong with the table
+        return
     starts = [0, *ends[:-1].tolist()]
     broken = 0
     for name, start, stop in zip(ids, starts, ends.tolist(), strict=True):
@@ -191,14 +192,14 @@ def _movie(
     place = str(movie.group.name)
     if not place.startswith("/stimulus/presentation"):
         found.add("note", place, "is taken for a movie, but does not lie in /stimulus/presentation")
-    oddities.dropped(movie, found)
-    oddities.values_unit(movie, found)
+    for look in (oddities.dropped, oddities.values_unit):
+        found.attempt(place, lambda look=look: look(movie, found))  # type: ignore[misc]
     pixels = found.attempt(place, movie.open_pixels)
     if pixels is None:
         return movie
     if movie.note is None:
         found.attempt(place, lambda: pixel_size(movie.group, pixels.size, True, path))
-        oddities.axis_order(movie, pixels, path, found)
+        found.attempt(place, lambda: oddities.axis_order(movie, pixels, path, found))
     if whole:
         found.attempt(place, lambda: _look_through(movie, pixels, path))
     return movie
@@ -221,8 +222,12 @@ def _together(
             lambda start=start, stop=stop: check_clock(spikes, start, stop, path),  # type: ignore[misc]
             level,
         )
-        oddities.observation(spikes, movie, table, found)
-    oddities.placement(spikes, list(movies.values()), table, found)
+        found.attempt(
+            table,
+            lambda movie=movie: oddities.observation(spikes, movie, table, found),  # type: ignore[misc]
+        )
+    every = list(movies.values())
+    found.attempt(table, lambda: oddities.placement(spikes, every, table, found))
 
 
 def _inspected(path: str | Path) -> list[Finding]:
