@@ -18,7 +18,7 @@ from retinacodec.nwb_external import film_frames
 from retinacodec.nwb_flips import read_flips, tell_gaps
 from retinacodec.nwb_generators import Generator, drawn, mentions_seed, seed_of, undeclared
 from retinacodec.nwb_pixels import Pixels, has_pixels, is_flicker, pixels_of
-from retinacodec.nwb_presentations import find_showings
+from retinacodec.nwb_presentations import find_presentations
 from retinacodec.nwb_seed_rows import seed_rows
 from retinacodec.nwb_spikes import text
 from retinacodec.nwb_tables import is_table, stimulus_parameters
@@ -156,7 +156,7 @@ def open_movie(
     else:
         flips = read_flips(file, group, path, frames=frames, note=note, frame_rate=frame_rate)
     open_pixels = cache(partial(_pixels, group, path, generator, tuple(allow_external), flips.size))
-    found = find_showings(
+    found = find_presentations(
         file, group, flips, path, open_pixels, note=note, repeat_frames=repeat_frames
     )
     shown = [flips[start:stop] for start, stop in found.ranges]

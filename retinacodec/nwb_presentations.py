@@ -16,7 +16,7 @@ from retinacodec.index_blocks import equal_blocks, period_of
 from retinacodec.nwb_pixels import Pixels, picture_numbers
 from retinacodec.nwb_spikes import text
 
-__all__ = ["Showings", "find_showings"]
+__all__ = ["Presentations", "find_presentations"]
 
 _log = logging.getLogger(__name__)
 _COMPARED = 16  # frames of each repeat that are compared with the first
@@ -27,7 +27,7 @@ Ranges = list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
-class Showings:
+class Presentations:
     """Where in a movie its clip was shown.
 
     Parameters
@@ -42,7 +42,7 @@ class Showings:
     found_by: str
 
 
-def find_showings(
+def find_presentations(
     file: h5py.File,
     group: h5py.Group,
     flips: Times,
@@ -51,7 +51,7 @@ def find_showings(
     *,
     note: dict[str, Any] | None = None,
     repeat_frames: int | None = None,
-) -> Showings:
+) -> Presentations:
     """Find the repeats of a movie by the first rule that holds.
 
     Parameters
@@ -73,7 +73,7 @@ def find_showings(
 
     Returns
     -------
-    Showings
+    Presentations
         One at least.
 
     Raises
@@ -94,7 +94,7 @@ def find_showings(
         length = int(note["frames"])
         starts = range(0, flips.size - length + 1, length)
         written = tuple((start, start + length) for start in starts)
-        return Showings(written, "as written" if len(written) > 1 else "one showing")
+        return Presentations(written, "as written" if len(written) > 1 else "one showing")
     search = _Search(file, group, name, flips, path, open_pixels)
     if repeat_frames:
         return search.stated(repeat_frames)
@@ -102,7 +102,7 @@ def find_showings(
         found = rule()
         if found is not None:
             return found
-    return Showings(((0, flips.size),), "one showing")
+    return Presentations(((0, flips.size),), "one showing")
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class _Search:
     path: str
     open_pixels: Callable[[], Pixels]
 
-    def stated(self, length: int) -> Showings:
+    def stated(self, length: int) -> Presentations:
         """Cut the movie into repeats of the stated length, or take blocks of this length."""
         frames = self.flips.size
         if length < 2 or length > frames:
@@ -130,18 +130,18 @@ class _Search:
                 self._tell_dropped(frames - ranges[-1][1])
             else:
                 self._refuse(frames, length)
-        return Showings(tuple(ranges), "repeat_frames" if len(ranges) > 1 else "one showing")
+        return Presentations(tuple(ranges), "repeat_frames" if len(ranges) > 1 else "one showing")
 
-    def with_repeat_column(self) -> Showings | None:
+    def with_repeat_column(self) -> Presentations | None:
         """Take the rows of this movie in a table of intervals with a column ``repeat``."""
         for table in self._tables("stimulus_name", "repeat"):
             mine = self._named(table) & (np.asarray(table["repeat"][()]) >= 0)
             if mine.sum() >= 2:
                 ranges = self._equal(self._rows(table, mine))
-                return Showings(tuple(ranges), f"column repeat of {table.name[1:]}")
+                return Presentations(tuple(ranges), f"column repeat of {table.name[1:]}")
         return None
 
-    def of_one_name(self) -> Showings | None:
+    def of_one_name(self) -> Presentations | None:
         """Take rows that point to frames of this movie or share a name, if they show the same."""
         for table in self._tables():
             groups = [("timeseries", rows) for rows in [self._pointed(table)] if self._most(rows)]
@@ -153,7 +153,9 @@ class _Search:
                 _log.warning(words, self.path, self.name, table.name[1:])
             elif same:
                 column, rows = same[0]
-                return Showings(tuple(self._equal(rows)), f"column {column} of {table.name[1:]}")
+                return Presentations(
+                    tuple(self._equal(rows)), f"column {column} of {table.name[1:]}"
+                )
         return None
 
     def _of_each_name(self, table: h5py.Group) -> Iterator[Ranges]:
@@ -176,7 +178,7 @@ class _Search:
         whole = [(start, start + least) for start, stop in ranges if stop - start >= least]
         return self._same(whole)
 
-    def by_picture_numbers(self) -> Showings | None:
+    def by_picture_numbers(self) -> Presentations | None:
         """Look for repeats in the numbers of an index series."""
         index = self._index()
         if index is None:
@@ -198,10 +200,10 @@ class _Search:
             return None
         return self._from_numbers(starts, length, "equal blocks of picture numbers")
 
-    def _from_numbers(self, starts: list[int], length: int, rule: str) -> Showings:
+    def _from_numbers(self, starts: list[int], length: int, rule: str) -> Presentations:
         words = "%s: %s has %d repeats of %d frames (%s); repeat_frames=%d reads it as one movie"
         _log.warning(words, self.path, self.name, len(starts), length, rule, self.flips.size)
-        return Showings(tuple((start, start + length) for start in starts), rule)
+        return Presentations(tuple((start, start + length) for start in starts), rule)
 
     def _index(self) -> NDArray[np.intp] | None:
         if text(self.group.attrs.get("neurodata_type", "")) != "IndexSeries":
