@@ -42,7 +42,7 @@ class ArrayFiles:
     """
 
     kind = "arrays (stimulus, frame_times, spikes)"
-    example = "retinacodec import my_recording/ --out cells.nwb --pixel-um 50 --frame-rate 30"
+    example = "retinacodec import folder/ --out cells.nwb --pixel-um 50 --frame-rate 30"
 
     def recognises(self, path: Path) -> bool:
         """Tell whether this is such a folder or file."""
@@ -142,7 +142,7 @@ def _npz(path: Path) -> dict[str, Array]:
 
 
 def _why(error: Exception) -> tuple[str, str]:
-    if "pickle" in str(error):
+    if "pickle" in str(error) or "Python objects" in str(error):
         return "holds Python objects, which are never loaded", "save plain numbers instead"
     return f"holds no plain arrays: {' '.join(str(error).split())[:200]}", "save it again"
 

@@ -57,12 +57,26 @@ def validate(
 
 @app.command(name="import")
 def import_(
-    source: Annotated[Path, Parameter(help="The recording in its own format.")],
+    source: Annotated[Path, Parameter(help="The recording: a file or a folder.")],
     *,
     out: Out,
-    stimulus: Annotated[str | None, Parameter(help="Which stimulus, if there are several.")] = None,
+    stimulus: Annotated[str | None, Parameter(help="The only movie to take.")] = None,
     pixel_um: Annotated[
-        float | None, Parameter(help="Pixel side, um, if the file has none.")
+        float | None, Parameter(help="Pixel side, um, if the source has none.")
+    ] = None,
+    grey: Annotated[float | None, Parameter(help="Pixel value of the mean grey.")] = None,
+    span: Annotated[
+        float | None, Parameter(help="Difference from grey that is contrast 1.")
+    ] = None,
+    frame_rate: Annotated[
+        float | None, Parameter(help="Frames per second, if there are no flip times.")
+    ] = None,
+    time_scale: Annotated[
+        float | None, Parameter(help="Seconds in one unit of times (MATLAB, arrays).")
+    ] = None,
+    repeat_axes: Annotated[
+        tuple[str, str, str] | None,
+        Parameter(help="Order of repeat, cell and time, if sizes leave it open.", negative=""),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -70,11 +84,28 @@ def import_(
 
     CRCNS ret-1 (NWB 1): retinacodec import 20080606_R2.nwb --out mouse.nwb --stimulus rec_stim_2
 
-    Laboratory HDF5: retinacodec import naturalscene.h5 --out cells.nwb --pixel-um 55
+    Laboratory HDF5 (train, test): retinacodec import naturalscene.h5 --out cells.nwb --pixel-um 55
+
+    Intracellular HDF5 (boxes, lines): retinacodec import bipolars.h5 --out cells.nwb --pixel-um 50
+
+    MATLAB (Stim, stimtimes, SpTimes): retinacodec import rgc_salamander/ --out salamander.nwb
+
+    Arrays (stimulus.npy, frame_times.npy, spikes/): retinacodec import folder/ --out cells.nwb
+    --pixel-um 50 --frame-rate 30
     """
     from retinacodec.importers import import_recording
+    from retinacodec.nwb import Contrast
 
+    mapping = None if grey is None and span is None else Contrast(grey, span)
     written = import_recording(
-        source, out, stimulus=stimulus, pixel_um=pixel_um, overwrite=overwrite
+        source,
+        out,
+        stimulus=stimulus,
+        pixel_um=pixel_um,
+        contrast=mapping,
+        frame_rate=frame_rate,
+        time_scale=time_scale,
+        repeat_axes=repeat_axes,
+        overwrite=overwrite,
     )
     print(f"{written}\nnext: retinacodec info {written}")

@@ -41,7 +41,7 @@ class InterneuronHdf5:
     """
 
     kind = "intracellular HDF5 (boxes and lines)"
-    example = "retinacodec import bipolars_late_2012.h5 --out bipolars.nwb --pixel-um 50"
+    example = "retinacodec import bipolars.h5 --out cells.nwb --pixel-um 50"
 
     def recognises(self, file: h5py.File) -> bool:
         """Tell whether a file has this layout."""

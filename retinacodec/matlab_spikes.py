@@ -192,10 +192,17 @@ def _spikes(cells: Any, name: str, path: Path) -> list[Array]:
         raise RecordingError(
             path, f"{name} is no structure with the field sp, one element a cell", _ARRAYS
         )
-    return [
-        np.sort(np.atleast_1d(_numbers(cell["sp"], f"{name}({number}).sp", path)))
+    trains = [
+        np.atleast_1d(_numbers(cell["sp"], f"{name}({number}).sp", path))
         for number, cell in enumerate(cells, 1)
     ]
+    for number, train in enumerate(trains, 1):
+        falls = int((np.diff(train) < 0).sum())
+        if falls:
+            _log.warning(
+                "%s: %s(%d).sp is out of order %d times; sorted", path, name, number, falls
+            )
+    return [np.sort(train) for train in trains]
 
 
 def _numbers(value: Any, name: str, path: Path) -> Array:

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from retinacodec.errors import InputError, RecordingError
-from retinacodec.importers import describe, import_recording
+from retinacodec.import_formats import FORMATS, PATH_FORMATS
+from retinacodec.importers import describe, import_recording, needs_import
 from retinacodec.nwb import Contrast, read_nwb, read_stimulus
 from retinacodec.ran1 import ran1_bits
 from retinacodec.schema import make_stimulus
@@ -190,6 +191,27 @@ def test_broken_laboratory_files_are_refused(laboratory, tmp_path, change, messa
             laboratory, tmp_path / "new.nwb", pixel_um=None if "pixel_um" in message else 55
         )
     assert not (tmp_path / "new.nwb").exists()
+
+
+def test_the_help_shows_an_example_for_each_format():
+    from retinacodec.cli_recordings import import_
+
+    words = " ".join(import_.__doc__.split())
+    for one in (*FORMATS, *PATH_FORMATS):
+        assert one.example in words
+
+
+def test_what_no_format_knows_is_refused_with_the_formats_that_are(tmp_path):
+    with h5py.File(tmp_path / "plain.h5", "w") as file:
+        file["x"] = 1
+    with pytest.raises(RecordingError, match=r"no known format; known are NWB 1 .*MATLAB.*arrays"):
+        import_recording(tmp_path / "plain.h5", tmp_path / "new.nwb")
+    assert not needs_import(tmp_path / "plain.h5")
+    for name in ("nowhere", "nowhere.mat", "nowhere.npz"):
+        with pytest.raises(RecordingError, match="no such file"):
+            import_recording(tmp_path / name, tmp_path / "new.nwb")
+    with pytest.raises(RecordingError, match="is a folder"):
+        import_recording(tmp_path, tmp_path / "new.nwb")
 
 
 def put(file, place, values):
