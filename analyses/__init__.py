@@ -22,6 +22,17 @@ from retinacodec.analyses.combinations import (
     telling_modes,
 )
 from retinacodec.analyses.comparison import compare_models, draw_comparison
+from retinacodec.analyses.comparison_figure import (
+    comparison_figure,
+    draw_ceiling,
+    draw_distribution,
+    draw_pair,
+)
+from retinacodec.analyses.comparison_table import (
+    comparison_table,
+    comparison_words,
+    write_comparison_table,
+)
 from retinacodec.analyses.depth_figure import draw_depth
 from retinacodec.analyses.dynamic_fields import (
     draw_dynamic_field,
@@ -70,7 +81,12 @@ from retinacodec.analyses.ground_truth import (
 )
 from retinacodec.analyses.interneuron_contributions import matched_contributions
 from retinacodec.analyses.interneuron_controls import LinearFilter, compare_interneurons
-from retinacodec.analyses.interneuron_figure import draw_interneuron_matches
+from retinacodec.analyses.interneuron_figure import (
+    draw_interneuron_map,
+    draw_interneuron_matches,
+    draw_interneuron_trace,
+    interneuron_figure,
+)
 from retinacodec.analyses.interneuron_generalisation import generalise_interneurons
 from retinacodec.analyses.interneurons import match_interneurons
 from retinacodec.analyses.kernel_summary import kernel_summary
@@ -134,6 +150,7 @@ from retinacodec.analyses.spike_covariance import draw_eigenvalues, spike_trigge
 from retinacodec.analyses.sta_bands import sta_bands, sta_profiles
 from retinacodec.analyses.sta_significance import ShiftNull, WhiteNull, sta_significance
 from retinacodec.analyses.statistics import compare_quantities, layer_statistics, sign_correlation
+from retinacodec.analyses.stimulus_transfer import compare_stimuli, draw_loss, draw_transfer
 from retinacodec.analyses.subunits import draw_subunits, subunits
 from retinacodec.analyses.summaries import (
     draw_prediction,
@@ -175,13 +192,18 @@ __all__ = [
     "compare_models",
     "compare_pathway_recovery",
     "compare_quantities",
+    "compare_stimuli",
     "compare_with_average",
+    "comparison_figure",
+    "comparison_table",
+    "comparison_words",
     "consecutive_frames",
     "consensus_clusters",
     "contrast_modes",
     "correlated_modes",
     "distil_modes",
     "draw_atoms",
+    "draw_ceiling",
     "draw_combination_table",
     "draw_combinations",
     "draw_comparison",
@@ -190,6 +212,7 @@ __all__ = [
     "draw_contributions",
     "draw_coverage",
     "draw_depth",
+    "draw_distribution",
     "draw_dynamic_field",
     "draw_dynamics",
     "draw_eigenvalues",
@@ -200,9 +223,12 @@ __all__ = [
     "draw_flips",
     "draw_ground_truth",
     "draw_groups",
+    "draw_interneuron_map",
     "draw_interneuron_matches",
+    "draw_interneuron_trace",
     "draw_kernel",
     "draw_loadings",
+    "draw_loss",
     "draw_mode_choice",
     "draw_mode_correlations",
     "draw_mode_field",
@@ -210,6 +236,7 @@ __all__ = [
     "draw_mode_scores",
     "draw_modes_raster",
     "draw_nonlinearity",
+    "draw_pair",
     "draw_pathway_areas",
     "draw_pathway_atoms",
     "draw_persistence",
@@ -228,6 +255,7 @@ __all__ = [
     "draw_subunits",
     "draw_time_course",
     "draw_training",
+    "draw_transfer",
     "draw_transitions",
     "draw_variance",
     "dynamic_fields",
@@ -250,6 +278,7 @@ __all__ = [
     "generalise_interneurons",
     "ground_truth_markdown",
     "ground_truth_table",
+    "interneuron_figure",
     "kernel_gallery",
     "kernel_summary",
     "layer_statistics",
@@ -302,4 +331,5 @@ __all__ = [
     "subunits",
     "telling_modes",
     "untrained_like",
+    "write_comparison_table",
 ]

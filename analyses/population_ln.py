@@ -87,11 +87,12 @@ class PopulationLN:
         """
         drive = driven(movie, self.filters, self.latency, self.frame_rate)
         hertz = np.full(drive.shape, np.nan)
+        seen = slice(self.filters.sizes["lag"] - 1 + self.latency, None)
         for cell, name in enumerate(self.curve):
             if name:
-                x = (drive[:, cell] - self.mean[cell]) / self.spread[cell]
+                x = (drive[seen, cell] - self.mean[cell]) / self.spread[cell]
                 rate = curve_values(name, self.parameter[cell], x)
-                hertz[:, cell] = np.maximum(rate, self.floor[cell])
+                hertz[seen, cell] = np.maximum(rate, self.floor[cell])
         return predicted_rates(hertz, movie, self.filters, self.latency)
 
 
@@ -286,7 +287,8 @@ def _likeliest(
     free = 3 if name == "exponential" else 4
     pad = np.full(len(PARAMETERS) - free, np.nan)
     steep = (-20.0, -0.01) if start[2] < 0 else (0.01, 20.0)
-    bounds = [(0.0, None), (0.0, None), steep, (-10.0, 10.0)][:free]
+    most = float(hertz.max())
+    bounds = [(0.0, most), (0.0, 10 * most), steep, (-10.0, 10.0)][:free]
 
     def loss(values: Array) -> tuple[float, Array]:
         whole = np.concatenate([values, pad])
@@ -296,8 +298,6 @@ def _likeliest(
         cost = float((rate - hertz * np.log(rate)).mean())
         return cost, curve_slopes(name, whole, drive).T @ weight
 
-    begin = np.clip(
-        start[:free], [low for low, _ in bounds], [high or np.inf for _, high in bounds]
-    )
+    begin = np.clip(start[:free], *np.transpose(bounds))
     best = minimize(loss, begin, jac=True, method="L-BFGS-B", bounds=bounds)
     return float(best.fun), np.concatenate([best.x, pad])
