@@ -13,7 +13,7 @@ import numpy as np
 
 from retinacodec.errors import InputError, RecordingError, printable
 from retinacodec.hdf5_safety import is_hdf5, open_hdf5
-from retinacodec.import_formats import UNREAD, recognised
+from retinacodec.import_formats import UNREAD, PathFormat, recognised, recognised_path
 from retinacodec.nwb_contents import nwb_contents
 from retinacodec.nwb_spikes import text
 
@@ -90,6 +90,9 @@ def describe(path: str | Path) -> FileInfo:
         raise RecordingError(target, "no such file", "check the name")
     if target.is_dir():
         return _folder(target)
+    other = recognised_path(target)
+    if other is not None:
+        return _importable(target, other)
     known = _READERS.get(target.suffix.lower())
     return (known or (_hdf5 if is_hdf5(target) else _clip))(target)
 
@@ -99,9 +102,21 @@ def _folder(path: Path) -> FileInfo:
         return _result(path)
     if (path / "provenance.json").is_file():
         return FileInfo(str(path), "run folder", next=f"retinacodec report {_quoted(path)}")
+    other = recognised_path(path)
+    if other is not None:
+        return _importable(path, other)
     names = sorted(entry.name for entry in path.iterdir())
     held = f"{len(names)} entries: {', '.join(names[:8])}"
     return FileInfo(str(path), "folder", (("holds", held),), ("is a folder, not a file",))
+
+
+def _importable(path: Path, layout: PathFormat) -> FileInfo:
+    """Describe files that are no HDF5 and can be imported, or say what is wrong with them."""
+    step = f"retinacodec import {_quoted(path)} --out {_quoted(Path(path.stem + '_nwb2.nwb'))}"
+    try:
+        return FileInfo(str(path), layout.kind, tuple(layout.contents(path)), next=step)
+    except RecordingError as error:
+        return FileInfo(str(path), layout.kind, problems=(str(error),))
 
 
 def _hdf5(path: Path) -> FileInfo:

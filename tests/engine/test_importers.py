@@ -234,6 +234,13 @@ def test_every_kind_of_file_is_described_with_the_next_command(ret1, laboratory,
     np.savez(tmp_path / "arrays.npz", a=np.zeros((2, 3)))
     assert describe(tmp_path / "arrays.npz").contents == (("a", "float64 (2, 3)"),)
     assert describe(tmp_path).problems == ("is a folder, not a file",)
+    np.savez(tmp_path / "all.npz", stimulus=np.zeros((2, 3, 4)), spikes_a=np.array([1.0, 2.0]))
+    found = describe(tmp_path / "all.npz")
+    assert found.kind.startswith("arrays") and dict(found.contents)["cells"] == "1 with 2 spikes"
+    assert found.next.startswith("retinacodec import ")
+    (tmp_path / "all.mat").write_bytes(b"x" * 500)
+    assert "all.mat" in describe(tmp_path / "all.mat").problems[0]
+    (tmp_path / "all.mat").unlink()
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(RecordingError, match="of no kind known here; known are NWB"):
         describe(tmp_path / "notes.txt")
