@@ -174,13 +174,17 @@ def _verdicts(past: xr.Dataset, future: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def _drift_words(check: xr.Dataset, responds: Array) -> list[str]:
-    """Say whether the delay of the cells grows in the course of the recording."""
-    drift, error = check["drift"].values[responds], check["drift_error"].values[responds]
-    known = np.isfinite(drift) & (error > 0)
+    """Say whether the delay of the cells grows in the course of the recording.
+
+    Its error is that of the mean delay of all cells around a line through the stretches, since
+    cells that saw the same frames err together.
+    """
+    delay, error = check["delay"].values[:, responds], check["drift_error"].values[responds]
+    known = np.isfinite(delay).all(axis=0) & (error > 0)
     if not known.any():
         return []
-    weight = error[known] ** -2.0
-    mean, spread = float(weight @ drift[known] / weight.sum()), float(weight.sum() ** -0.5)
+    together = np.average(delay[:, known], axis=1, weights=error[known] ** -2.0)
+    mean, spread = (float(part[0]) for part in _line(together[:, None], np.ones((len(delay), 1))))
     frame = 1 / float(check.attrs["frame_rate"])
     if abs(mean) < max(3 * spread, frame / 4):
         return []

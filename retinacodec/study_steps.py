@@ -80,6 +80,25 @@ def _fit(study: Study) -> None:
         lr=settings.baseline.lr,
     )
     models.save_model(fitted.model, study.folder / "results" / "ln.safetensors", overwrite=True)
+    if settings.baseline.glm:
+        _fit_glm(study)
+
+
+def _fit_glm(study: Study) -> None:
+    """Fit a GLM of the stimulus to every cell and keep what it predicts."""
+    inputs, wanted = study.inputs, study.settings.model
+    try:
+        glm = analyses.fit_glm(
+            inputs.movie,
+            inputs.recording,
+            inputs.split,
+            history=wanted.history,
+            latency=wanted.latency,
+        )
+    except InputError as error:
+        _log.warning("no GLM beside the network: %s", error)
+        return
+    study.keep("rate_glm", glm.predict(inputs.movie).rename("rate"))
 
 
 def _compare(study: Study) -> None:
@@ -94,6 +113,8 @@ def _compare(study: Study) -> None:
         name: predict(circuit, inputs.movie, device=study.settings.device)
         for name, circuit in circuits.items()
     }
+    if study.has("rate_glm"):
+        rates["GLM"] = study.result("rate_glm")
     study.keep("rates", xr.Dataset(rates))
     study.keep(
         "comparison",
