@@ -98,8 +98,10 @@ def draw_distribution(comparison: xr.Dataset, ax: Axes, *, metric: str = "cc_nor
         colour = COLOURS.series[number % len(COLOURS.series)]
         ax.step(values, share, where="post", color=colour, label=words)
     _clip_far(ax, comparison[metric].values)
-    ax.set(xlabel=_words(comparison, metric), ylabel="share of cells", ylim=(0, 1.02))
-    ax.legend(loc="upper left", bbox_to_anchor=(0.0, 1.22), borderaxespad=0)
+    ax.set(xlabel=_words(comparison, metric), ylabel="share of cells")
+    ax.set_yticks(np.linspace(0, 1, 6))
+    ax.set_ylim(0, 1.02 + 0.11 * comparison.sizes["model"])
+    ax.legend(loc="upper left", borderaxespad=0)
     return ax
 
 
@@ -195,26 +197,36 @@ def _words(comparison: xr.Dataset, metric: str) -> str:
 
 
 def _clip_far(ax: Axes, values: np.ndarray) -> None:
-    """Leave values far below all others out of view, and say how many there are."""
+    """Leave values far beyond most others out of view, and say how many there are."""
     known = values[np.isfinite(values)]
     if not known.size:
         return
-    low, middle = np.percentile(known, [1, 50])
-    edge = middle - 3 * (middle - low)
-    if known.min() < edge:
-        ax.set_xlim(left=edge)
-        count = int((known < edge).sum())
-        ax.annotate(f"{count} further left", (0.02, 0.03), xycoords="axes fraction", fontsize=6)
+    low, high = _near(known)
+    ax.set_xlim(low, high)
+    for side, count in (("left", int((known < low).sum())), ("right", int((known > high).sum()))):
+        if count:
+            place = (0.02, 0.02) if side == "left" else (0.98, 0.02)
+            words = f"{count} further {side}"
+            ax.annotate(words, place, xycoords="axes fraction", ha=side, fontsize=6)
+
+
+def _near(known: np.ndarray) -> tuple[float, float]:
+    """Return the range that holds most values, with a little room."""
+    low, first, third, high = np.percentile(known, [0, 10, 90, 100])
+    reach = max(third - first, 1e-9)
+    low, high = max(low, first - reach), min(high, third + reach)
+    return float(low - 0.05 * (high - low)), float(high + 0.05 * (high - low))
 
 
 def _diagonal(ax: Axes, x: np.ndarray, y: np.ndarray) -> None:
-    """Draw the line of equal scores over the range of both."""
-    both = np.concatenate([x, y])
-    both = both[np.isfinite(both)]
-    if not both.size:
+    """Draw the line of equal scores over the range of most values of both."""
+    both = np.isfinite(x) & np.isfinite(y)
+    if not both.any():
         return
-    low, high = both.min(), both.max()
-    room = 0.05 * max(high - low, 1e-9)
-    ends = (low - room, high + room)
+    ends = _near(np.concatenate([x[both], y[both]]))
     ax.plot(ends, ends, color=COLOURS.quiet, linewidth=0.5, linestyle="--")
     ax.set(xlim=ends, ylim=ends, aspect="equal")
+    inside = np.all([(ends[0] <= one) & (one <= ends[1]) for one in (x[both], y[both])], axis=0)
+    if not inside.all():
+        words = f"{int((~inside).sum())} out of view"
+        ax.annotate(words, (0.98, 0.02), xycoords="axes fraction", ha="right", fontsize=6)

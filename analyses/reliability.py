@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations, pairwise
 from math import comb
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -175,9 +176,10 @@ def draw_reliability(reliability: xr.Dataset, ax: Axes, *, measure: str = "split
             fontsize=6,
         )
     if order.size < values.size:
-        missing = f"{values.size - order.size} cells without a value"
+        left = values.size - order.size
+        missing = f"{left} cell{'s' * (left > 1)} without a value"
         ax.annotate(missing, (0.98, 0.03), xycoords="axes fraction", ha="right", fontsize=6)
-    words = str(reliability[measure].attrs["long_name"]).replace(" of the ", "\nof the ", 1)
+    words = "\n".join(wrap(str(reliability[measure].attrs["long_name"]), 34))
     ax.set(xlabel="cells, by rank", ylabel=words, xlim=(0, max(order.size, 1) + 1))
     return ax
 
@@ -263,6 +265,7 @@ def _measures(cover: Array, splits: Array) -> dict[str, Array]:
     longer = repeats / one[0].sum()
     whole, own = cover.sum(axis=(1, 2)), np.trace(cover, axis1=1, axis2=2)
     power = (whole - own) / (repeats * (repeats - 1))
+    power = np.where(np.abs(power) <= _ROUNDING * np.abs(whole), 0.0, power)
     return {
         "split_half": half,
         "split_half_full": longer * half / (1 + (longer - 1) * half),

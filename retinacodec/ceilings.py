@@ -17,6 +17,7 @@ __all__ = ["RepeatSums", "cc_max", "cc_norm", "feve", "jackknife_oracle", "signa
 Array = npt.NDArray[Any]
 
 _SILENT = "signal power is not above zero"
+_ROUNDING = 1e-12  # share of the variance below which a signal power is rounding
 
 
 def signal_power(repeats: npt.ArrayLike) -> Array:
@@ -244,13 +245,13 @@ class RepeatSums:
 
     def cc_max(self) -> Array:
         """Return the noise ceiling (...), NaN with a warning without signal power."""
-        power = positive_or_nan(self.signal_power(), _SILENT)
+        power = self._positive_power()
         spread = self._spread(self.total_square, self.total) / self.each.shape[-1] ** 2
         return np.asarray(np.sqrt(power / spread))
 
     def cc_norm(self) -> Array:
         """Return the normalised correlation (...), NaN with a warning where undefined."""
-        power = positive_or_nan(self.signal_power(), _SILENT)
+        power = self._positive_power()
         rounding = 1e-13 * self.guess_square
         spread = self._spread(self.guess_square, self.guess)
         spread = positive_or_nan(spread, "the prediction does not vary", rounding)
@@ -265,7 +266,8 @@ class RepeatSums:
         noise = (self.square - self.total_square / repeats) / (repeats - 1) / self.count
         error = (self.square - 2 * self.product + repeats * self.guess_square) / values
         spread = self.square / values - (self.total / values) ** 2
-        explainable = positive_or_nan(spread - noise, "no explainable variance")
+        floor = _ROUNDING * np.maximum(spread, noise)
+        explainable = positive_or_nan(spread - noise, "no explainable variance", floor)
         return np.asarray(1 - (error - noise) / explainable)
 
     def oracle(self) -> Array:
@@ -284,6 +286,11 @@ class RepeatSums:
         scale = np.sqrt(np.where(varies, own * other, 1.0))
         defined = positive_or_nan(varies.sum(axis=-1), "no repeat varies")
         return np.asarray(np.where(varies, shared / scale, 0.0).sum(axis=-1) / defined)
+
+    def _positive_power(self) -> Array:
+        """Return the signal power (...), NaN with a warning where it is none but for rounding."""
+        whole = self._spread(self.total_square, self.total) / self.each.shape[-1] ** 2
+        return positive_or_nan(self.signal_power(), _SILENT, _ROUNDING * np.abs(whole))
 
     def _spread(self, squares: Array, total: Array) -> Array:
         """Return the unbiased variance over frames from a sum of squares and a sum."""

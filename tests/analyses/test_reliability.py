@@ -106,3 +106,12 @@ def test_drawing_holds_the_numbers_and_bad_calls_are_refused(planted):
         draw_reliability(found, ax, measure="r")
     with pytest.raises(InputError, match="at least two repeats"):
         response_reliability(recording.drop_vars("repeats"))
+
+
+def test_a_lone_spike_is_no_signal():
+    rng = np.random.default_rng(0)
+    repeats = np.zeros((9, 581, 20))
+    for cell in range(20):
+        repeats[cell % 9, rng.integers(581), cell] = 1
+    found = response_reliability(_recording(repeats), draws=5)
+    assert np.isnan(found["cc_max"]).all() and (found["signal_power"] <= 0).all()

@@ -89,3 +89,16 @@ def test_frames_missing_from_one_repeat_are_left_out_of_all():
 def test_one_repeat_is_refused():
     with pytest.raises(InputError, match="at least 2 repeats"):
         cc_max(np.zeros((1, 50)))
+
+
+def test_a_lone_spike_in_one_repeat_is_no_signal():
+    """Its signal power is zero; what rounding leaves of it must not become a score."""
+    rng = np.random.default_rng(0)
+    repeats = np.zeros((9, 581, 40))
+    for cell in range(40):
+        repeats[cell % 9, rng.integers(581), cell] = 1 + cell % 3
+    with pytest.warns(UndefinedMetric):
+        norm = cc_norm(repeats, rng.gamma(1.0, 0.3, size=(581, 40)))
+    with pytest.warns(UndefinedMetric):
+        ceiling = cc_max(repeats)
+    assert np.isnan(norm).all() and np.isnan(ceiling).all()
