@@ -100,10 +100,10 @@ def match_interneurons(
         ``best_column``, the unit with the largest mean r of the blocks; ``block_unit``
         (..., block), the unit scored on each, counted over channels, rows and columns in one. For
         a mapping also ``correlation_any``, ``low_any``, ``high_any``, ``p_any``, where the choice
-        is among all layers, and ``best_layer``. With repeats ``ceiling`` and ``normalised``. With `maps`
-        ``map`` (..., channel[, y, x]); of several layers ``map_<layer>``. ``moments`` counts what
-        each trace was sampled at; ``reason`` says why a value is NaN (or -1 for a unit), ``""``
-        elsewhere. Attributes say how many ``shifts`` there were, their ``least_shift``, and
+        is among all layers, and ``best_layer``. With repeats ``ceiling`` and ``normalised``. Of
+        `maps` ``map`` (..., channel[, y, x]), for a mapping ``map_<layer>``. ``moments`` counts
+        what each trace was sampled at; ``reason`` says why a value is NaN (or -1 for a unit),
+        ``""`` elsewhere. Attributes say how many ``shifts`` there were, their ``least_shift``, and
         ``independent_shifts``, how many of them are that far apart.
 
     Raises
