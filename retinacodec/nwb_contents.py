@@ -129,7 +129,7 @@ def _step(seen: Examined, path: Path) -> str:
         side = _shorter_side(movies[best])
         if side < 5:
             return f"retinacodec sta {name} --out sta.zarr{which}"
-        small = " --kernels 3 3" if side < _LEAST_SIDE else ""
+        small = " --kernels 3 --kernels 3" if side < _LEAST_SIDE else ""
         return f"retinacodec fit {name} --out model.safetensors{which}{small}"
     if seen.spikes is not None:
         return (
