@@ -19,6 +19,7 @@ from retinacodec.nwb_sweeps import (
     cell_of,
     find_electrodes,
     find_sweeps,
+    followed,
 )
 from retinacodec.nwb_times import stated_times
 from retinacodec.sample_values import check_values, read_values, shape_of
@@ -304,7 +305,7 @@ def _region_names(series: h5py.Group, path: str) -> tuple[str, ...] | None:
         if _kind(series) == _ROI:
             _log.warning("%s: %s names no regions; they are numbered", path, series.name)
         return None
-    table = series.file[rois.attrs["table"]]
+    table = followed(series.file, rois.attrs["table"], path, str(rois.name))
     ids, rows = np.ravel(table["id"][()]), np.ravel(rois[()])
     if rows.dtype.kind not in "iu" or (rows.size and not 0 <= rows.min() <= rows.max() < ids.size):
         raise RecordingError(

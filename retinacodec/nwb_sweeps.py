@@ -17,7 +17,15 @@ from retinacodec.nwb_spikes import text
 from retinacodec.nwb_times import number, stated_times
 from retinacodec.sample_values import shape_of
 
-__all__ = ["ELECTRODE_KINDS", "Electrode", "Sweep", "cell_of", "find_electrodes", "find_sweeps"]
+__all__ = [
+    "ELECTRODE_KINDS",
+    "Electrode",
+    "Sweep",
+    "cell_of",
+    "find_electrodes",
+    "find_sweeps",
+    "followed",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -183,6 +191,40 @@ def cell_of(series: h5py.Group) -> str:
     return named or str(home.name).rsplit("/", 1)[-1]
 
 
+def followed(file: h5py.File, reference: Any, path: str, source: str) -> h5py.Group:
+    """Return the group that a reference in a file leads to.
+
+    Parameters
+    ----------
+    file : h5py.File
+        An open NWB 2 file.
+    reference : h5py.Reference
+        As read from the file.
+    path : str
+        Name of the file, for messages.
+    source : str
+        What holds the reference, for messages.
+
+    Returns
+    -------
+    h5py.Group
+        Where it leads.
+
+    Raises
+    ------
+    RecordingError
+        If it leads nowhere, as after copying a part of a file into another.
+    """
+    try:
+        return file[reference]
+    except (KeyError, ValueError, RuntimeError, TypeError) as error:
+        raise RecordingError(
+            path,
+            f"{source} refers to something that is not in the file",
+            "was it copied from another file? copy whole files, or export them with pynwb",
+        ) from error
+
+
 def _home(series: h5py.Group) -> h5py.Group:
     """Return the electrode of a series, else the series itself."""
     electrode = series.get("electrode")
@@ -205,7 +247,7 @@ def _listed_ranges(
     for start, count, reference in column[()].tolist():
         if not reference or start < 0 or count < 0:
             continue  # rows without a response hold -1
-        place = places.get(str(file[reference].name))
+        place = places.get(str(followed(file, reference, path, str(column.name)).name))
         row = None if place is None else (place, int(start), int(start) + int(count))
         if row is not None and row not in found:
             found.append(row)

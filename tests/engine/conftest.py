@@ -113,3 +113,105 @@ def lab_file(tmp_path):
         return tmp_path / name
 
     return write
+
+
+class NwbLab:
+    """A file of sampled responses that pynwb writes, as a laboratory would fill it."""
+
+    def __init__(self, path):
+        from datetime import UTC, datetime
+
+        import pynwb
+
+        self.path, self.pynwb = path, pynwb
+        self.nwb = pynwb.NWBFile("a retina", "lab", datetime(2026, 1, 1, tzinfo=UTC))
+        self.device = self.nwb.create_device("rig")
+
+    def module(self, name="ophys"):
+        if name in self.nwb.processing:
+            return self.nwb.processing[name]
+        return self.nwb.create_processing_module(name, "results")
+
+    def regions(self, ids, chosen):
+        from pynwb.ophys import ImageSegmentation, OpticalChannel
+
+        module = self.module()
+        if "ImageSegmentation" not in module.data_interfaces:
+            plane = self.nwb.create_imaging_plane(
+                name="plane",
+                optical_channel=OpticalChannel("green", "light", 500.0),
+                description="inner plexiform layer",
+                device=self.device,
+                excitation_lambda=920.0,
+                indicator="GCaMP",
+                location="retina",
+            )
+            segmentation = ImageSegmentation()
+            module.add(segmentation)
+            self.cut = segmentation.create_plane_segmentation("regions", plane, "cut")
+            for one in ids:
+                self.cut.add_roi(image_mask=[[1.0, 1.0]], id=one)
+        return self.cut.create_roi_table_region(region=chosen, description="shown")
+
+    def fluorescence(self, data, *, name="RoiResponseSeries", box="Fluorescence", **timing):
+        rois = self.regions([10, 11, 12, 13, 14], [3, 0, 4, 1])
+        timing = timing or {"rate": 7.5, "starting_time": 2.0}
+        ophys = self.pynwb.ophys
+        series = ophys.RoiResponseSeries(name, data, unit="lumens", rois=rois, **timing)
+        held = getattr(ophys, box)(roi_response_series=[series]) if box else series
+        self.module().add(held)
+
+    def electrode(self, name="electrode0", **more):
+        return self.nwb.create_icephys_electrode(
+            name=name, description="sharp", device=self.device, **more
+        )
+
+    def sweep(self, name, electrode, data, kind="CurrentClampSeries", **more):
+        more = {"rate": 100.0, "starting_time": 0.0, "conversion": 1e-3} | more
+        make = getattr(self.pynwb.icephys, kind)
+        series = make(name=name, data=data, electrode=electrode, **more)
+        self.nwb.add_acquisition(series)
+        return series
+
+    def rates(self, data, unit, name="rates", room="ecephys"):
+        timing = {"rate": 60.0, "starting_time": 1.0}
+        series = self.pynwb.TimeSeries(name=name, data=data, unit=unit, **timing)
+        if room == "analysis":
+            self.nwb.add_analysis(series)
+        else:
+            self.module(room).add(series)
+
+    def write(self, change=None):
+        import h5py
+
+        if not self.path.exists():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                with self.pynwb.NWBHDF5IO(self.path, "w") as io:
+                    io.write(self.nwb)
+        if change is not None:
+            with h5py.File(self.path, "a") as file:
+                change(file)
+
+    def read(self, *names, change=None, **settings):
+        from retinacodec.hdf5_safety import open_hdf5
+        from retinacodec.nwb_series import read_series
+
+        self.write(change)
+        with open_hdf5(self.path) as file:
+            return read_series(file, str(self.path), *names, **settings)
+
+    def found(self):
+        from retinacodec.hdf5_safety import open_hdf5
+        from retinacodec.nwb_series import find_responses
+
+        self.write()
+        with open_hdf5(self.path) as file:
+            return find_responses(file)
+
+
+@pytest.fixture
+def lab(tmp_path) -> NwbLab:
+    """Return a laboratory that writes sampled responses with pynwb and has them read."""
+    pytest.importorskip("pynwb")
+    return NwbLab(tmp_path / "lab.nwb")

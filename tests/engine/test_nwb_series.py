@@ -1,103 +1,15 @@
-import datetime
-
 import h5py
 import numpy as np
 import pytest
-from pynwb import NWBHDF5IO, NWBFile, TimeSeries
-from pynwb.icephys import CurrentClampSeries, IZeroClampSeries, VoltageClampSeries
-from pynwb.ophys import DfOverF, Fluorescence, ImageSegmentation, OpticalChannel, RoiResponseSeries
+from pynwb import NWBHDF5IO
+from pynwb.ophys import Fluorescence, RoiResponseSeries
 
 from retinacodec.errors import InputError, RecordingError
 from retinacodec.hdf5_safety import open_hdf5
-from retinacodec.nwb_series import find_responses, quantity_of, read_series
+from retinacodec.nwb_series import quantity_of, read_series
 
 RNG = np.random.default_rng(0)
 TRACES = RNG.normal(size=(90, 4))
-
-
-class Lab:
-    """A file that pynwb writes, as a laboratory would fill it."""
-
-    def __init__(self, path):
-        start = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
-        self.path = path
-        self.nwb = NWBFile("a retina", "lab", start)
-        self.device = self.nwb.create_device("rig")
-
-    def module(self, name="ophys"):
-        if name in self.nwb.processing:
-            return self.nwb.processing[name]
-        return self.nwb.create_processing_module(name, "results")
-
-    def regions(self, ids, chosen):
-        module = self.module()
-        if "ImageSegmentation" not in module.data_interfaces:
-            channel = OpticalChannel("green", "light", 500.0)
-            plane = self.nwb.create_imaging_plane(
-                name="plane",
-                optical_channel=channel,
-                description="inner plexiform layer",
-                device=self.device,
-                excitation_lambda=920.0,
-                indicator="GCaMP",
-                location="retina",
-            )
-            segmentation = ImageSegmentation()
-            module.add(segmentation)
-            self.cut = segmentation.create_plane_segmentation("regions", plane, "cut")
-            for one in ids:
-                self.cut.add_roi(image_mask=np.ones((2, 2)), id=one)
-        return self.cut.create_roi_table_region(region=chosen, description="shown")
-
-    def fluorescence(self, data=TRACES, *, name="RoiResponseSeries", box=Fluorescence, **timing):
-        rois = self.regions([10, 11, 12, 13, 14], [3, 0, 4, 1])
-        timing = timing or {"rate": 7.5, "starting_time": 2.0}
-        series = RoiResponseSeries(name, data, unit="lumens", rois=rois, **timing)
-        self.module().add(box(roi_response_series=[series]) if box else series)
-        return series
-
-    def electrode(self, name="electrode0", **more):
-        return self.nwb.create_icephys_electrode(
-            name=name, description="sharp", device=self.device, **more
-        )
-
-    def sweep(self, name, electrode, data, kind=CurrentClampSeries, **more):
-        more = {"rate": 100.0, "starting_time": 0.0, "conversion": 1e-3} | more
-        series = kind(name=name, data=data, electrode=electrode, **more)
-        self.nwb.add_acquisition(series)
-        return series
-
-    def rates(self, data, unit, name="rates", room="ecephys", **timing):
-        timing = timing or {"rate": 60.0, "starting_time": 1.0}
-        series = TimeSeries(name=name, data=data, unit=unit, **timing)
-        if room == "analysis":
-            self.nwb.add_analysis(series)
-        else:
-            self.module(room).add(series)
-        return series
-
-    def read(self, *names, change=None, **settings):
-        self.write(change)
-        with open_hdf5(self.path) as file:
-            return read_series(file, str(self.path), *names, **settings)
-
-    def found(self):
-        self.write()
-        with open_hdf5(self.path) as file:
-            return find_responses(file)
-
-    def write(self, change=None):
-        if not self.path.exists():
-            with NWBHDF5IO(self.path, "w") as io:
-                io.write(self.nwb)
-        if change is not None:
-            with h5py.File(self.path, "a") as file:
-                change(file)
-
-
-@pytest.fixture
-def lab(tmp_path):
-    return Lab(tmp_path / "lab.nwb")
 
 
 def in_units(path, place):
@@ -123,11 +35,11 @@ def replace(place, data):
     return change
 
 
-@pytest.mark.parametrize("box", [Fluorescence, DfOverF, None])
+@pytest.mark.parametrize("box", ["Fluorescence", "DfOverF", None])
 def test_fluorescence_keeps_its_own_clock_and_the_ids_of_its_regions(lab, box):
-    lab.fluorescence(box=box)
+    lab.fluorescence(TRACES, box=box)
     series = lab.read()
-    place = "processing/ophys/" + (f"{box.__name__}/" if box else "") + "RoiResponseSeries"
+    place = "processing/ophys/" + (f"{box}/" if box else "") + "RoiResponseSeries"
     assert (series.name, series.kind, series.unit) == (place, "RoiResponseSeries", "lumens")
     assert series.cells == ("13", "10", "14", "11") and series.sweeps == ((0, 90),)
     np.testing.assert_allclose(series.times, 2 + np.arange(90) / 7.5, rtol=0, atol=1e-12)
@@ -141,7 +53,7 @@ def test_fluorescence_keeps_its_own_clock_and_the_ids_of_its_regions(lab, box):
 
 def test_fluorescence_with_timestamps_and_whole_numbers_in_compressed_pieces(lab):
     times = 3 + np.cumsum(RNG.uniform(0.1, 0.2, 90))
-    lab.fluorescence(timestamps=times)
+    lab.fluorescence(TRACES, timestamps=times)
     stored = RNG.integers(0, 4000, (90, 4)).astype(np.uint16)
 
     def change(file):
@@ -158,7 +70,7 @@ def test_fluorescence_with_timestamps_and_whole_numbers_in_compressed_pieces(lab
 
 
 def test_a_conversion_for_each_column_is_applied(lab):
-    lab.fluorescence()
+    lab.fluorescence(TRACES)
     place = "processing/ophys/Fluorescence/RoiResponseSeries"
 
     def change(file):
@@ -181,8 +93,8 @@ def test_one_region_may_come_without_a_second_axis(lab):
 
 
 def test_fluorescence_and_its_normalised_form_need_a_choice(lab):
-    lab.fluorescence()
-    lab.fluorescence(TRACES + 1, box=DfOverF)
+    lab.fluorescence(TRACES)
+    lab.fluorescence(TRACES + 1, box="DfOverF")
     lab.fluorescence(TRACES + 2, box=None, name="raw")
     assert list(lab.found().values()) == ["RoiResponseSeries"] * 3
     with pytest.raises(
@@ -198,7 +110,7 @@ def test_fluorescence_and_its_normalised_form_need_a_choice(lab):
 
 
 def test_a_trace_of_cell_by_time_is_refused(lab):
-    lab.fluorescence(timestamps=np.arange(90.0))
+    lab.fluorescence(TRACES, timestamps=np.arange(90.0))
     place = "processing/ophys/Fluorescence/RoiResponseSeries"
     words = r"RoiResponseSeries holds 4 by 90 values, which is \(cell, time\); NWB wants \(time, ce"
     with pytest.raises(RecordingError, match=words):
@@ -213,129 +125,12 @@ def test_a_trace_of_cell_by_time_is_refused(lab):
         lab.read(change=at_a_rate)
 
 
-def test_one_sweep_is_named_by_the_cell_of_its_electrode(lab):
-    volts = RNG.normal(-55, 3, 500).astype(np.float32)
-    lab.sweep("Vm", lab.electrode(cell_id="amacrine 1"), volts, starting_time=4.5)
-    assert lab.found() == {"acquisition/Vm": "CurrentClampSeries"}
-    series = lab.read()
-    assert series.cells == ("amacrine 1",) and series.unit == "volts"
-    np.testing.assert_array_equal(series.values[:, 0], volts.astype(float) * 1e-3)
-    np.testing.assert_allclose(series.times, 4.5 + np.arange(500) / 100)
-    np.testing.assert_array_equal(lab.read("amacrine 1").values, series.values)
-
-
-@pytest.mark.parametrize("numbers", [None, (0, 1, 2), (2, 1, 0)])
-def test_sweeps_of_one_electrode_are_joined_in_order_of_time(lab, numbers, caplog):
-    electrode = lab.electrode()
-    sweeps = RNG.normal(-60, 2, (3, 50))
-    for place in (1, 2, 0):  # names and order of writing say nothing
-        more = {} if numbers is None else {"sweep_number": np.uint64(numbers[place])}
-        name = f"sweep{2 - place}"
-        lab.sweep(name, electrode, sweeps[place], starting_time=10.0 * place, **more)
-    place = "general/intracellular_ephys/electrode0"
-    assert lab.found() == {place: "CurrentClampSeries"}
-    series = lab.read()
-    assert series.cells == ("electrode0",)
-    assert series.sweeps == ((0, 50), (50, 100), (100, 150))
-    np.testing.assert_allclose(series.values[:, 0], sweeps.ravel() * 1e-3)
-    expected = np.concatenate([10.0 * k + np.arange(50) / 100 for k in range(3)])
-    np.testing.assert_allclose(series.times, expected, atol=1e-12)
-    assert ("not numbered in order of time" in caplog.text) == (numbers == (2, 1, 0))
-    one = lab.read("sweep1")
-    np.testing.assert_allclose(one.values[:, 0], sweeps[1] * 1e-3)
-
-
-def test_the_table_of_recordings_says_which_samples_are_sweeps(lab, caplog):
-    electrode = lab.electrode(cell_id="bipolar")
-    long = lab.sweep("long", electrode, np.arange(400.0) / 100)
-    late = lab.sweep("late", electrode, np.arange(50.0) / 100, starting_time=20.0)
-    lab.sweep("aborted", electrode, np.arange(30.0) / 100, starting_time=30.0)
-    for series, start, count in ((long, 250, 100), (long, 20, 80), (late, 0, 50)):
-        lab.nwb.add_intracellular_recording(
-            electrode=electrode,
-            response=series,
-            response_start_index=start,
-            response_index_count=count,
-        )
-    series = lab.read()
-    assert series.sweeps == ((0, 80), (80, 180), (180, 230))
-    expected = np.r_[20:100, 250:350, 0:50] * 1e-5
-    np.testing.assert_allclose(series.values[:, 0], expected, rtol=1e-12)
-    np.testing.assert_allclose(series.times[[0, 80, 180]], [0.2, 2.5, 20.0])
-    assert "1 series of bipolar are in no row of the table of recordings" in caplog.text
-    assert "not numbered in order of time" in caplog.text
-
-    def too_long(file):
-        column = file["general/intracellular_ephys/intracellular_recordings/responses/response"]
-        rows = column[()]
-        rows["count"][2] = 51
-        column[...] = rows
-
-    with pytest.raises(RecordingError, match="samples 0 to 51 of /acquisition/late, which has 50"):
-        lab.read(change=too_long)
-
-
-def test_a_clock_that_restarts_with_each_sweep_is_refused(lab):
-    electrode = lab.electrode()
-    for k in range(2):
-        lab.sweep(f"sweep{k}", electrode, np.full(50, -60.0) + np.arange(50))
-    with pytest.raises(RecordingError, match=r"sweep0 and /acquisition/sweep1 overlap at 0 s; if"):
-        lab.read()
-    assert lab.read("sweep1").values.shape == (50, 1)
-
-
-def test_two_electrodes_and_two_settings_of_one_are_told_apart(lab):
-    first, second = lab.electrode(cell_id="a"), lab.electrode("electrode1", cell_id="b")
-    ramp = np.arange(20.0)
-    lab.sweep("v0", first, ramp)
-    lab.sweep("v1", first, ramp, starting_time=1.0)
-    lab.sweep("i0", first, ramp * 1e-9, VoltageClampSeries, starting_time=2.0)
-    lab.sweep("i1", first, ramp * 1e-9, VoltageClampSeries, starting_time=3.0)
-    lab.sweep("z", second, ramp, IZeroClampSeries)
-    home = "general/intracellular_ephys/electrode0"
-    assert lab.found() == {
-        f"{home} CurrentClampSeries": "CurrentClampSeries",
-        f"{home} VoltageClampSeries": "VoltageClampSeries",
-        "acquisition/z": "IZeroClampSeries",
-    }
-    assert lab.read("b").kind == "IZeroClampSeries"
-    assert lab.read("electrode0 VoltageClampSeries").unit == "amperes"
-    with pytest.raises(RecordingError, match="has 2 responses 'a'; say which"):
-        lab.read("a")
-
-
-def test_electrodes_of_one_clock_are_read_side_by_side(lab):
-    noise = RNG.normal(-60, 2, (3, 50))
-    for k, name in enumerate("abc"):
-        electrode = lab.electrode(f"electrode{k}", cell_id=name)
-        lab.sweep(f"v{k}", electrode, noise[k], starting_time=0.1 * (k == 2))
-    words = (
-        r"has 3 responses; .*acquisition/v2 \(CurrentClampSeries\), or all of them: CurrentClamp"
-    )
-    with pytest.raises(RecordingError, match=words):
-        lab.read()
-    both = lab.read("CurrentClampSeries", cells=["b", "a"])
-    assert both.cells == ("b", "a") and both.sweeps == ((0, 50),)
-    np.testing.assert_allclose(both.values, noise[[1, 0]].T * 1e-3)
-    every = lab.read("CurrentClampSeries")
-    assert every.times.size == 60 and np.isnan(every.values[:10, 2]).all()
-    np.testing.assert_allclose(every.values[10:, 2], noise[2] * 1e-3)
-    with pytest.raises(RecordingError, match="has no VoltageClampSeries; the file holds"):
-        lab.read("VoltageClampSeries")
-    with pytest.raises(RecordingError, match=r"v0, acquisition/v1, .* at different moments; read"):
-        lab.read("CurrentClampSeries", change=lambda f: put_start(f["acquisition/v1"], 0.004))
-
-
-def put_start(series, start):
-    series["starting_time"][()] = start
-
-
 @pytest.mark.parametrize(
     ("kind", "values", "message"),
     [
-        (CurrentClampSeries, -60.0, r"reaches 79 volts, .*; mV stored as volts\? try scale=1e-3"),
-        (CurrentClampSeries, -6e4, r"reaches 6\.002e\+04 volts, .* try scale=1e-6"),
-        (VoltageClampSeries, 300.0, "pA or nA stored as amperes"),
+        ("CurrentClampSeries", -60.0, r"reaches 79 volts, .*; mV stored as volts\? try scale=1e-3"),
+        ("CurrentClampSeries", -6e4, r"reaches 6\.002e\+04 volts, .* try scale=1e-6"),
+        ("VoltageClampSeries", 300.0, "pA or nA stored as amperes"),
     ],
 )
 def test_values_that_no_cell_has_are_refused_with_the_factor(lab, kind, values, message):
@@ -345,27 +140,6 @@ def test_values_that_no_cell_has_are_refused_with_the_factor(lab, kind, values, 
         lab.read()
     scale = {-60.0: 1e-3, -6e4: 1e-6, 300.0: 1e-12}[values]
     np.testing.assert_allclose(lab.read(scale=scale).values[:, 0], ramp * scale)
-
-
-def test_lists_of_one_number_are_as_good_as_the_number(lab):
-    electrode = lab.electrode(cell_id="bipolar")
-    lab.sweep("Vm", electrode, np.arange(20.0), starting_time=4.0, sweep_number=np.uint64(3))
-    plain = lab.read()
-
-    def listed(file):
-        file["acquisition/Vm/data"].attrs["conversion"] = [1e-3]
-        file["acquisition/Vm/starting_time"].attrs["rate"] = [100.0]
-        file["acquisition/Vm"].attrs["sweep_number"] = [3]
-        put_list(file, "general/intracellular_ephys/electrode0/cell_id", ["bipolar"])
-
-    def put_list(file, place, values):
-        del file[place]
-        file[place] = values
-
-    again = lab.read(change=listed)
-    np.testing.assert_array_equal(again.values, plain.values)
-    np.testing.assert_array_equal(again.times, plain.times)
-    assert again.cells == ("bipolar",)
 
 
 @pytest.mark.parametrize("bad", [0.0, np.nan, np.inf])
@@ -411,7 +185,7 @@ def test_nan_stay_and_odd_traces_are_named(lab, caplog):
     ],
 )
 def test_broken_times_of_samples_are_refused(lab, times, message):
-    lab.fluorescence(timestamps=np.arange(90.0))
+    lab.fluorescence(TRACES, timestamps=np.arange(90.0))
     place = "processing/ophys/Fluorescence/RoiResponseSeries/timestamps"
     with pytest.raises(RecordingError, match=message):
         lab.read(change=replace(place, times))
@@ -431,7 +205,7 @@ def test_broken_times_of_samples_are_refused(lab, times, message):
     ],
 )
 def test_a_broken_series_is_refused_in_one_line(lab, change, message):
-    lab.fluorescence()
+    lab.fluorescence(TRACES)
     with pytest.raises(RecordingError, match=message) as caught:
         lab.read(
             change=lambda file: change(file["processing/ophys/Fluorescence/RoiResponseSeries"])
@@ -440,7 +214,7 @@ def test_a_broken_series_is_refused_in_one_line(lab, change, message):
 
 
 def test_data_that_fit_no_series_are_refused(lab):
-    lab.fluorescence()
+    lab.fluorescence(TRACES)
     place = "processing/ophys/Fluorescence/RoiResponseSeries/data"
     with pytest.raises(RecordingError, match=r"has 3 columns for 4 regions"):
         lab.read(change=replace(place, TRACES[:, :3]))
