@@ -4,7 +4,7 @@ import pytest
 
 from retinacodec.errors import RecordingError
 from retinacodec.importers import import_recording
-from retinacodec.nwb import Contrast, read_nwb, read_stimulus
+from retinacodec.nwb import Contrast, read_nwb, read_stimulus, read_traces
 
 CELLS, TRAIN, TEST, REPEATS = 3, 300, 100, 5
 
@@ -80,6 +80,9 @@ def test_rates_of_repeats_are_kept_as_rates(source, tmp_path, order):
         assert len(file["stimulus/presentation/test/data"]) == REPEATS * TEST
     counts = read_nwb(out, stimulus="train")["spike_count"]
     assert np.isfinite(counts).all()
+    repeats = read_traces(out, stimulus="test")["repeats"]
+    np.testing.assert_allclose(repeats, expected, rtol=1e-6)
+    assert repeats["cell"].values.tolist() == ["cell00", "cell01", "cell02"]
 
 
 def test_rates_alone_can_be_imported(source, tmp_path, caplog):
@@ -176,6 +179,11 @@ def test_intracellular_recordings_become_current_clamp_series(interneurons, tmp_
             np.testing.assert_allclose(series["timestamps"], times, atol=1e-12)
             assert series["data"].attrs["conversion"] == 1e-3
             assert series["electrode/cell_id"][()].decode() == f"cell{cell:02d}"
+    potential = read_traces(out, "CurrentClampSeries", stimulus="lines")
+    with h5py.File(interneurons) as old:
+        stored = old["lines/detrended_membrane_potential"][()].T
+    scale = {"volts": 1e-3, "mV": 1.0}[potential.attrs["units"]]
+    np.testing.assert_allclose(potential["trace"], scale * stored, rtol=1e-6)
     assert boxes.attrs["frame_rate"] == pytest.approx(100)
     assert float(lines["time"][0]) == pytest.approx(3.5)
 

@@ -4,7 +4,7 @@ import pytest
 import xarray as xr
 
 from retinacodec.errors import InputError
-from retinacodec.nwb import Session, read_stimulus, write_nwb
+from retinacodec.nwb import Session, read_stimulus, read_traces, write_nwb
 from retinacodec.schema import make_stimulus
 
 RNG = np.random.default_rng(0)
@@ -118,3 +118,20 @@ def test_broken_traces_leave_nothing_behind(tmp_path, change, message):
     with pytest.raises(InputError, match=message):
         write_nwb(tmp_path / "a.nwb", shown, traces=given)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("unit", "series"), [("mV", "CurrentClampSeries"), ("dF/F", None), ("Hz", None)]
+)
+def test_traces_come_back_on_the_frames_of_each_movie(tmp_path, unit, series):
+    movies = [movie(), movie(40, "clip", first=90)]
+    given = [traces(movies[0], unit), traces(movies[1], unit, repeats=3)]
+    path = write_nwb(tmp_path / "a.nwb", movies, traces=given)
+    first, second = (read_traces(path, series, stimulus=name) for name in ("noise", "clip"))
+    read = first.attrs["units"]
+    scale = 1.0 if read == unit else {("mV", "volts"): 1e-3}[unit, read]
+    repeats = scale * given[1]["repeats"].values
+    np.testing.assert_allclose(first["trace"], scale * given[0]["trace"], rtol=1e-6)
+    np.testing.assert_allclose(second["repeats"], repeats, rtol=1e-6)
+    np.testing.assert_allclose(second["trace"], repeats.mean(axis=0), rtol=1e-5, atol=1e-7)
+    assert first["cell"].values.tolist() == ["a/1", "b:2"]
