@@ -290,7 +290,21 @@ def pixel_size(group: h5py.Group, size: tuple[int, int], across: bool, path: str
 
 
 def sides_of(group: h5py.Group, size: tuple[int, int]) -> list[float]:
-    """Return the sides of a pixel along the axes that have more than one, um."""
+    """Return the sides of a pixel along the axes that have more than one, um.
+
+    Parameters
+    ----------
+    group : h5py.Group
+        The movie; an index series leads to the series or pictures it shows.
+    size : (int, int)
+        Pixels in x and y.
+
+    Returns
+    -------
+    list of float
+        One or two lengths from the field of view, one from the resolution of pictures; empty
+        where the file states neither.
+    """
     for source in (group, group.get("indexed_timeseries")):
         if not isinstance(source, h5py.Group):
             continue

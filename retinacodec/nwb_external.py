@@ -144,7 +144,22 @@ class Films:
 
 
 def film_frames(group: h5py.Group, path: str, allow: Sequence[str | Path] = ()) -> int | None:
-    """Return the number of frames in the films of a movie, None where they cannot be read."""
+    """Return the number of frames in the films of a movie, None where they cannot be read.
+
+    Parameters
+    ----------
+    group : h5py.Group
+        A movie with ``external_file``.
+    path : str
+        Name of the NWB file.
+    allow : sequence of str or Path
+        Other folders or films that may be opened.
+
+    Returns
+    -------
+    int or None
+        Frames of all films together.
+    """
     try:
         return Films(group, path, allow).frames
     except RecordingError:

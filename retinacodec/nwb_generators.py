@@ -23,7 +23,6 @@ __all__ = [
     "mentions_seed",
     "seed_of",
     "undeclared",
-    "words_of",
 ]
 
 _SEED = re.compile(r"\bseed\b\D{0,12}?(-?\d+)", re.IGNORECASE)
@@ -261,7 +260,7 @@ def seed_of(thing: h5py.Group, path: str, generator: Generator) -> int:
         held = held[()]
     if isinstance(held, int | np.integer):
         return int(held)
-    found = sorted({int(number) for number in _SEED.findall(words_of(thing))})
+    found = sorted({int(number) for number in _SEED.findall(_words_of(thing))})
     if len(found) == 1:
         return found[0]
     name = str(thing.name).rsplit("/", 1)[-1]
@@ -274,26 +273,50 @@ def seed_of(thing: h5py.Group, path: str, generator: Generator) -> int:
 
 
 def mentions_seed(thing: h5py.Group) -> bool:
-    """Tell whether the description of a series has a seed."""
-    return bool(_SEED.search(words_of(thing)))
+    """Tell whether the description of a series has a seed.
+
+    Parameters
+    ----------
+    thing : h5py.Group
+        The series.
+
+    Returns
+    -------
+    bool
+        True for the word "seed" with a number behind it, in description or comments.
+    """
+    return bool(_SEED.search(_words_of(thing)))
 
 
-def words_of(thing: h5py.Group) -> str:
+def _words_of(thing: h5py.Group) -> str:
     """Return what a file says about a series in words."""
     said = (text(thing.attrs.get(key, "")) for key in ("description", "comments"))
     return " ".join(words for words in said if words not in ("", "no description", "no comments"))
 
 
 def _quoted(thing: h5py.Group) -> str:
-    words = " ".join(words_of(thing).split())
+    words = " ".join(_words_of(thing).split())
     short = words if len(words) <= 120 else words[:117] + "..."
     return f" ({short!r})" if short else ""
 
 
 def undeclared(thing: h5py.Group, path: str) -> RecordingError:
-    """Return the error for a movie without pixels of which nobody said how to draw it."""
+    """Return the error for a movie without pixels of which nobody said how to draw it.
+
+    Parameters
+    ----------
+    thing : h5py.Group
+        The series.
+    path : str
+        Name of the file.
+
+    Returns
+    -------
+    RecordingError
+        To be raised; it quotes what the file says and names the declarations.
+    """
     name = str(thing.name).rsplit("/", 1)[-1]
-    seeds = _SEED.findall(words_of(thing))
+    seeds = _SEED.findall(_words_of(thing))
     seed = f", seed={seeds[0]}" if len(seeds) == 1 else ""
     return RecordingError(
         path,

@@ -158,13 +158,35 @@ def pixels_of(group: h5py.Group, path: str, allow_external: Sequence[str | Path]
 
 
 def has_pixels(group: h5py.Group) -> bool:
-    """Tell whether a series holds frames itself."""
+    """Tell whether a series holds frames itself.
+
+    Parameters
+    ----------
+    group : h5py.Group
+        The series.
+
+    Returns
+    -------
+    bool
+        True for data of three axes or more that are not empty.
+    """
     data = group.get("data")
     return isinstance(data, h5py.Dataset) and data.ndim >= 3 and bool(data.size)
 
 
 def is_flicker(thing: Any) -> bool:
-    """Tell whether something is a series of one number, or of one row of numbers, a frame."""
+    """Tell whether something is a series of one number, or of one row of numbers, a frame.
+
+    Parameters
+    ----------
+    thing : object
+        What lies in a file.
+
+    Returns
+    -------
+    bool
+        True for a series with times whose data are numbers (frame,) or (frame, bar).
+    """
     if not isinstance(thing, h5py.Group) or not ({"timestamps", "starting_time"} & set(thing)):
         return False
     data = thing.get("data")

@@ -22,7 +22,18 @@ Array = NDArray[Any]
 
 
 def is_table(thing: Any) -> bool:
-    """Tell whether something in a file is a table: a group with columns and a row number each."""
+    """Tell whether something in a file is a table.
+
+    Parameters
+    ----------
+    thing : object
+        What lies in a file.
+
+    Returns
+    -------
+    bool
+        True for a group that lists its columns, or has a start and a stop time for each row.
+    """
     return isinstance(thing, h5py.Group) and (
         "colnames" in thing.attrs
         or all(isinstance(thing.get(column), h5py.Dataset) for column in _TIMES)

@@ -10,6 +10,7 @@ from retinacodec.errors import RecordingError
 from retinacodec.nwb import open_nwb, read_nwb, read_stimulus
 from retinacodec.nwb_external import Films, _Reader
 from retinacodec.nwb_movies import open_movie
+from retinacodec.nwb_preview import preview
 
 av = pytest.importorskip("av")
 image = pytest.importorskip("pynwb.image")
@@ -78,6 +79,16 @@ def test_a_film_is_upright_whatever_the_order_of_axes_is_said_to_be(recorded, tm
         movie = read_stimulus(recorded(), pixel_um=20, spatial_order=order)
         np.testing.assert_allclose(movie["contrast"], expected, atol=1e-6)
     assert movie.sizes == {"time": 50, "y": 7, "x": 9}
+
+
+def test_a_preview_of_a_film_needs_no_order(recorded, tmp_path):
+    film(tmp_path / "film.mkv")
+    path = recorded()
+    with open_nwb(path) as file:
+        found = preview(file, str(path), frames=2)
+    assert found.known and found.frames == (0, 49) and not found.sides_um
+    np.testing.assert_array_equal(found.xy, FRAMES[[0, 49]])
+    np.testing.assert_array_equal(found.yx, FRAMES[[0, 49]])
 
 
 def test_several_films_are_one_movie_and_must_say_where_they_start(recorded, tmp_path):
