@@ -257,10 +257,17 @@ def test_the_text_names_contents_problems_and_next_step(ret1):
 
 @pytest.mark.realdata
 def test_the_mouse_recording_has_its_receptive_fields(data_dir, tmp_path):
+    from nwbinspector import inspect_nwbfile
+
     folder = data_dir / "rgc_mouse_ret1"
     out = import_recording(
         folder / "20080606_R2.nwb", tmp_path / "mouse.nwb", stimulus="rec_stim_2"
     )
+    assert [m.message for m in inspect_nwbfile(nwbfile_path=out)] == []
+    with h5py.File(folder / "20080606_R2.nwb") as old, h5py.File(out) as new:
+        names = [f"processing/Cells/UnitTimes/cell_{cell}/times" for cell in range(1, 7)]
+        trains = np.concatenate([old[name][()] for name in names])
+        np.testing.assert_array_equal(new["units/spike_times"], trains)
     cells = read_nwb(out)
     movie = read_stimulus(out, crop=(12, 36, 20, 44))
     stored = np.load(folder / "checkers_64x48_crop_x20-44_y12-36.npz")
