@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -158,7 +159,8 @@ def draw_comparison(comparison: xr.Dataset, ax: Axes, *, metric: str = "r") -> A
         ax.axhline(ceiling, color=COLOURS.quiet, linestyle="--", label="noise ceiling")
     units, words = _WORDS[metric]
     ax.set_xticks(place, labels=comparison["model"].values.tolist())
-    ax.set(xlim=(-0.5, place[-1] + 0.5), ylabel=words if units == "1" else f"{words}\n({units})")
+    label = "\n".join(wrap(words, 30))
+    ax.set(xlim=(-0.5, place[-1] + 0.5), ylabel=label if units == "1" else f"{label}\n({units})")
     ax.legend()
     return ax
 

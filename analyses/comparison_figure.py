@@ -50,7 +50,7 @@ def comparison_figure(comparison: xr.Dataset, *, metric: str | None = None) -> F
     pairs = list(itertools.combinations(models, 2))[:2]
     ceiling = "cc_max" in comparison
     panels = 2 + len(pairs) + ceiling
-    columns = min(panels, 3)
+    columns = 2 if panels in (2, 4) else 3
     rows = -(-panels // columns)
     with style():
         drawing = figure(width_mm=FULL_MM, height_mm=56.0 * rows)

@@ -70,10 +70,11 @@ def model_tests(
     Notes
     -----
     A difference of one cell is judged by resampling blocks of time, the same for both models:
-    ``t = difference / standard deviation of the resamples`` with one degree of freedom fewer than
-    blocks. Over cells, each cell counts once: cells of one retina saw one movie, so that the
-    tests speak of the cells of this recording. Few cells cannot give small p-values:
-    ``least_p`` says how small.
+    ``p_cell`` is the larger of that of ``t = difference / standard deviation of the resamples``,
+    with one degree of freedom fewer than blocks, and of twice the share of resamples on the other
+    side of zero, ``2 (1 + count) / (1 + draws)``: take more draws for many cells. Over cells,
+    each cell counts once: cells of one retina saw one movie, so that the tests speak of the cells
+    of this recording. Few cells cannot give small p-values: ``least_p`` says how small.
 
     References
     ----------
@@ -232,7 +233,9 @@ def _time_p(value: Array, samples: Array, blocks: int) -> Array:
     spread[known] = np.nanstd(samples[:, known], axis=0, ddof=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         size = np.abs(value) / spread
-    return np.asarray(2 * t.sf(size, max(blocks - 1, 1)))
+    below, above = (samples <= 0).sum(axis=0), (samples >= 0).sum(axis=0)
+    share = 2 * (1 + np.minimum(below, above)) / (1 + np.isfinite(samples).sum(axis=0))
+    return np.asarray(np.maximum(2 * t.sf(size, max(blocks - 1, 1)), np.minimum(share, 1.0)))
 
 
 def _rank_biserial(values: Array, axis: int) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -170,7 +171,7 @@ def draw_loss(transfer: xr.Dataset, ax: Axes) -> Axes:
     ax.axhline(0, color=COLOURS.quiet, linewidth=0.5)
     metric = transfer["score"].attrs["long_name"]
     ax.set_xticks(range(place), labels=labels)
-    ax.set(xlim=(-0.6, place - 0.4), ylabel=f"loss of {metric}")
+    ax.set(xlim=(-0.6, place - 0.4), ylabel="\n".join(wrap(f"loss of {metric}", 32)))
     return ax
 
 
