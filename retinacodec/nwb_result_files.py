@@ -248,7 +248,7 @@ def _write_table(
     rows = next(iter(columns.values())).sizes[dim]
     ids = table.create_dataset("id", data=np.arange(rows))
     mark(ids, "ElementIdentifiers", "hdmf-common")
-    names = []
+    names: list[str] = []
     for key, variable in columns.items():
         ordered = variable.transpose(dim, ...)
         column = _column_name(key, names)
