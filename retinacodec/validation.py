@@ -170,7 +170,7 @@ def _each_unit(table: h5py.Group, path: str, found: Findings) -> None:
         )
     except Exception:  # the reader has said already what is wrong with the table
         return
-    starts = [0, *ends[:-1].tolist()]
+    starts = [0, *ends.tolist()][: len(ids)]
     broken = 0
     for name, start, stop in zip(ids, starts, ends.tolist(), strict=True):
         try:

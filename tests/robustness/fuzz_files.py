@@ -23,7 +23,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from sample_files import make_files
 
 _BATCH = 50  # files of one worker process
 _SECONDS = 20  # of CPU and of the clock, for one file
@@ -149,6 +148,8 @@ def fuzz(files: int, seed: int = 0, workers: int = 2) -> dict:
     dict
         Counts of each state, per kind, the words of what went wrong, and the seconds it took.
     """
+    from sample_files import make_files  # which lies beside this script
+
     began = time.monotonic()
     os.environ.update(OMP_NUM_THREADS="1")
     with tempfile.TemporaryDirectory() as name:

@@ -39,7 +39,7 @@ def layouts(draw):
     times = st.one_of(
         st.just(np.arange(frames) / 30),
         arrays.arrays(draw(NUMBERS), draw(st.integers(0, 9))),
-        arrays.arrays("f8", frames, elements=st.floats(-1e9, 1e9, allow_nan=True)),
+        arrays.arrays("f8", frames, elements=st.floats(-1e9, 1e9) | st.just(np.nan)),
     )
     spikes = arrays.arrays(draw(NUMBERS), st.integers(0, 12))
     index = st.one_of(
