@@ -17,6 +17,7 @@ from retinacodec import cli_circuits as cli_circuits
 from retinacodec import cli_compare as cli_compare
 from retinacodec import cli_fields as cli_fields
 from retinacodec import cli_recordings as cli_recordings
+from retinacodec.cli_reading import AS_STATED, ReadingOptions
 from retinacodec.cli_words import Device, Out, Overwrite, Seed, app, write_result
 from retinacodec.errors import InputError, RecordingError, RetinacodecError
 
@@ -115,7 +116,7 @@ def fit(
     recording: Annotated[Path, Parameter(help="NWB 2 file with units and a stimulus.")],
     *,
     out: Annotated[Path, Parameter(help="The fitted model (.safetensors).")],
-    stimulus_name: Annotated[str | None, Parameter(name="--stimulus")] = None,
+    reading: ReadingOptions = AS_STATED,
     history: Annotated[int, Parameter(help="Frames of a stimulus window.")] = 24,
     kernels: Annotated[tuple[int, ...], Parameter(help="Kernel sizes, pixels.")] = (9, 7),
     channels: Annotated[tuple[int, ...], Parameter(help="Channels of the layers.")] = (8, 8),
@@ -126,11 +127,9 @@ def fit(
 ) -> None:
     """Fit a convolutional network to a recording."""
     from retinacodec.models import DeepRetina, save_model
-    from retinacodec.nwb import read_nwb, read_stimulus
     from retinacodec.training import fit as fit_model
 
-    cells = read_nwb(recording, stimulus=stimulus_name)
-    movie = read_stimulus(recording, stimulus_name)
+    cells, movie = reading.cells(recording), reading.movie(recording)
     model = DeepRetina(
         cells=cells.sizes["cell"],
         size=(movie.sizes["y"], movie.sizes["x"]),

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from retinacodec.cli_reading import AS_STATED, ReadingOptions
 from retinacodec.cli_words import Device, Overwrite, Seed, app, read_movie, write_result
 from retinacodec.errors import InputError
 
@@ -22,9 +23,7 @@ def sta(
     recording: Annotated[Path, Parameter(help="A recording with its stimulus (.nwb).")],
     *,
     out: Annotated[Path, Parameter(help="The averages and their table (.zarr or .nc).")],
-    stimulus: Annotated[str | None, Parameter(help="Which stimulus, where there are several.")] = (
-        None
-    ),
+    reading: ReadingOptions = AS_STATED,
     history: Annotated[int, Parameter(help="Frames that the averages reach back.")] = 30,
     latency: Annotated[int, Parameter(help="Frames between the window and the response.")] = 0,
     figure: Annotated[Path | None, Parameter(help="Also draw them (.png or .pdf).")] = None,
@@ -34,13 +33,12 @@ def sta(
     """Average the stimulus before spikes: maps, time courses, significance, and a table."""
     from retinacodec import analyses
     from retinacodec.atomic import check_free
-    from retinacodec.nwb import read_nwb, read_stimulus
 
     for path in (out, *([] if figure is None else [figure])):
         check_free(path, overwrite)
     if figure is not None and figure.suffix not in (".png", ".pdf", ".svg"):
         raise InputError(f"figure: expected a name ending in .png, .pdf or .svg, got {figure.name}")
-    movie, cells = read_stimulus(recording, stimulus), read_nwb(recording, stimulus=stimulus)
+    movie, cells = reading.movie(recording), reading.cells(recording)
     window: dict[str, Any] = {"history": history, "latency": latency}
     averages = analyses.spike_triggered_average(movie, cells, **window)
     found = analyses.sta_significance(movie, cells, **window)

@@ -288,7 +288,7 @@ def read_stimulus(
         across = spatial_order == "xy" or movie.note is not None
         part = Part.of(movie, pixels, frames, crop, across, path)
         if movie.note is None and pixel_um is None:
-            pixel_um = pixel_size(movie.group, pixels.size, across, path)
+            pixel_um = pixel_size(movie.group, pixels.size, part.across, path)
         values = part.read(contrast, budget_gb)
         with blaming(path):
             if movie.note is not None:

@@ -14,6 +14,9 @@ from retinacodec.errors import InputError, Problems
 __all__ = ["Split", "bin_spikes", "dropped_frames", "frame_durations", "split_blocks"]
 
 
+_AT_ONCE = 1 << 20  # spikes looked up at once, so that one long train takes little memory
+
+
 def frame_durations(frame_times: ArrayLike, *, max_gap: float = 3.0) -> NDArray[np.float64]:
     """Return how long each frame stayed on the screen.
 
@@ -126,7 +129,10 @@ def bin_spikes(
     frames = _Frames(flips, ends)
     counts = np.empty((len(trains), flips.size), np.float32)
     for row, train in zip(counts, trains, strict=True):
-        row[:] = np.bincount(frames.of(train), minlength=flips.size)
+        row[:] = sum(
+            np.bincount(frames.of(train[start : start + _AT_ONCE]), minlength=flips.size)
+            for start in range(0, max(1, train.size), _AT_ONCE)
+        )
     if obs_intervals is not None:
         for row, intervals in zip(counts, _per_cell(obs_intervals, len(trains)), strict=True):
             row[~_observed(intervals, flips, ends)] = np.nan
