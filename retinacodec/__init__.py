@@ -82,6 +82,8 @@ _HOMES = {
     "GaussianNoise": "nwb_generators",
     "Contrast": "nwb_contrast",
     "write_nwb": "nwb",
+    "add_results": "nwb_results",
+    "read_results": "nwb_results",
     "import_recording": "importers",
     "save": "store",
     "open_result": "store",

@@ -20,6 +20,8 @@ __all__ = ["Trace", "add_traces", "packed", "plain_name", "timing", "trace_of"]
 
 _NOTE = "retinacodec: "
 
+_VOLTS = ("V", "volt", "volts")
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -54,7 +56,7 @@ def trace_of(traces: xr.Dataset, block: Block) -> Trace:
     ----------
     traces : Traces
         ``trace`` (time, cell) on the frames of the movie, or ``repeats`` (repeat, time, cell);
-        attribute ``units`` is "mV", "dF/F" or "Hz".
+        attribute ``units`` is "mV", "volts", "dF/F" or "Hz".
     block : Block
         The movie.
 
@@ -78,6 +80,8 @@ def trace_of(traces: xr.Dataset, block: Block) -> Trace:
     values = traces[source].values.astype(np.float32)
     values = values.reshape(-1, values.shape[-1])
     unit = str(traces.attrs.get("units", traces[source].attrs.get("units", "")))
+    if unit in _VOLTS:  # as they are read from files
+        values, unit = values * np.float32(1e3), "mV"
     cells = tuple(str(cell) for cell in traces["cell"].values.tolist())
     times = block.all_onsets()
     problems.require(len(values) == len(times), f"{len(values)} samples for {len(times)} frames")

@@ -135,3 +135,12 @@ def test_traces_come_back_on_the_frames_of_each_movie(tmp_path, unit, series):
     np.testing.assert_allclose(second["repeats"], repeats, rtol=1e-6)
     np.testing.assert_allclose(second["trace"], repeats.mean(axis=0), rtol=1e-5, atol=1e-7)
     assert first["cell"].values.tolist() == ["a/1", "b:2"]
+
+
+def test_what_was_read_can_be_written_again(tmp_path):
+    shown = movie()
+    path = write_nwb(tmp_path / "a.nwb", shown, traces=traces(shown, "mV"))
+    first = read_traces(path, "CurrentClampSeries")
+    assert first.attrs["units"] == "volts"
+    again = read_traces(write_nwb(tmp_path / "b.nwb", shown, traces=first), "CurrentClampSeries")
+    np.testing.assert_allclose(again["trace"], first["trace"], rtol=1e-6)
