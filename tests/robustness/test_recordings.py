@@ -234,3 +234,13 @@ def test_the_cause_is_kept_for_debugging(bad):
     with pytest.raises(RecordingError, match="cannot be read: KeyError") as caught:
         read_stimulus(bad(unwritten_pictures), pixel_um=50)
     assert isinstance(caught.value.__cause__, KeyError)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 1), (3, 11)])
+def test_movies_of_one_pixel_and_of_odd_sizes_are_read(bad, size):
+    pixels = np.random.default_rng(0).integers(0, 255, (300, *size))
+    path = bad(put(f"{MOVIE}/data", lambda values: pixels))
+    movie = read_stimulus(path, pixel_um=50)
+    assert movie["contrast"].shape == (300, size[1], size[0])
+    expected = (pixels / pixels.mean() - 1).transpose(0, 2, 1)
+    np.testing.assert_allclose(movie["contrast"], expected, atol=1e-5)
