@@ -101,7 +101,7 @@ def test_traces_of_a_mouse_are_as_good(tmp_path, silent):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.assign_attrs(units="V"), "expected one of mV, dF/F, Hz, got 'V'"),
+        (lambda t: t.assign_attrs(units="degrees"), "expected one of mV, dF/F, Hz, got 'degrees'"),
         (lambda t: t.isel(time=slice(9)), "9 samples for 60 frames"),
         (lambda t: t.rename(trace="x"), "no variable 'trace'"),
         (lambda t: t.transpose(), "dims must be"),
