@@ -12,6 +12,7 @@ from typing import Any
 import h5py
 
 from retinacodec.errors import InputError, RecordingError, RetinacodecError
+from retinacodec.hdf5_heaps import has_endless_heap
 from retinacodec.hdf5_scan import Limits, findings
 
 __all__ = ["Limits", "blaming", "explained", "is_hdf5", "open_hdf5", "scan"]
@@ -197,6 +198,10 @@ def _check_outside(path: Path) -> None:
         raise RecordingError(path, "is empty (0 bytes)", "copy or download it again")
     if not signed:
         raise RecordingError(path, "is not an HDF5 or NWB file")
+    if has_endless_heap(path):
+        raise RecordingError(
+            path, "is damaged: a heap of its strings never ends", "copy or download it again"
+        )
 
 
 def _signature_at(raw: Any, place: int) -> bool:

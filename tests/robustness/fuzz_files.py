@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import faulthandler
 import json
 import os
 import resource
@@ -94,6 +95,7 @@ def work(folder: Path, first: int, last: int, seed: int) -> None:
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    faulthandler.enable()
     kinds = sorted(path for path in folder.iterdir() if path.suffix in (".nwb", ".h5"))
     whole = {path: path.read_bytes() for path in kinds}
     place = Path(tempfile.mkdtemp(dir=folder))
@@ -105,9 +107,10 @@ def work(folder: Path, first: int, last: int, seed: int) -> None:
         damaged = place / f"damaged{kind.suffix}"
         damaged.write_bytes(damage(whole[kind], rng))
         used = resource.getrusage(resource.RUSAGE_SELF)
-        limit = int(used.ru_utime + used.ru_stime) + _SECONDS
+        limit = int(used.ru_utime + used.ru_stime) + _SECONDS + 5
         resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
         _tell({"number": number, "kind": kind.name, "state": "begun"})
+        faulthandler.dump_traceback_later(_SECONDS, exit=True)
         state, words = outcome(damaged, place / "out.nwb", kind.stem)
         told = {"number": number, "kind": kind.name, "state": state, "words": words}
         _tell(told)
@@ -133,9 +136,9 @@ def _batch(folder: Path, first: int, last: int, seed: int) -> list[dict]:
         begun = [one for one in told if one["state"] == "begun"]
         if not begun:
             raise RuntimeError(f"the worker did not start: {errors[-2000:]}")
-        hung = code is None or code == -24  # the signal for too much CPU time
+        hung = code in (None, -24) or "Timeout (" in errors  # -24: too much CPU time
         state = "hung" if hung else "crashed"
-        found.append(begun[-1] | {"state": state, "words": f"exit {code} {errors[-1500:]}"})
+        found.append(begun[-1] | {"state": state, "words": f"exit {code} {errors[:3000]}"})
         first = begun[-1]["number"] + 1
     return found
 

@@ -37,7 +37,7 @@ def _slim(path: Path) -> Path:
     slim = path.with_suffix(".slim")
     with h5py.File(path) as old, h5py.File(slim, "w") as new:
         new.attrs.update({key: old.attrs[key] for key in old.attrs if key != ".specloc"})
-        for name in set(old) - {"specifications"}:
+        for name in sorted(set(old) - {"specifications"}):
             old.copy(name, new, expand_refs=False)
     with h5py.File(slim, "r+") as new:  # references still point where they did in the old file
         _mend(new, path)

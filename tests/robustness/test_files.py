@@ -197,3 +197,17 @@ def test_an_attribute_of_any_size_does_no_harm(good, tmp_path, size):
             assert len(str(use(tmp_path / "wide.nwb"))) < 10_000
         except RecordingError as error:
             assert len(str(error)) < 1000
+
+
+def test_a_heap_without_end_is_refused_before_the_library_hangs_on_it(good, tmp_path):
+    data = bytearray(good.read_bytes())
+    heap = data.index(b"GCOL\x01")
+    position = heap + 16
+    while int.from_bytes(data[position : position + 2], "little"):
+        length = int.from_bytes(data[position + 8 : position + 16], "little")
+        position += 16 + (length + 7) // 8 * 8
+    data[position + 8 : position + 16] = bytes(8)  # the free rest claims to take no space
+    (tmp_path / "endless.nwb").write_bytes(data)
+    for use in DOORS:
+        with pytest.raises(RecordingError, match="a heap of its strings never ends; copy or down"):
+            use(tmp_path / "endless.nwb")
