@@ -65,6 +65,7 @@ class RecordingSettings(StrictSettings):
     units: str | None = None
     responses: str | None = None
     quantity: Literal["rate", "count"] | None = None
+    traces: str | None = None
     spike_scale: float = Field(1.0, gt=0)
     sort_spikes: bool = False
     max_gap: float = Field(3.0, ge=1)

@@ -12,6 +12,7 @@ from retinacodec.house_style import COLOURS, figure
 from retinacodec.plotting import panel_letter, trace
 from retinacodec.study_field_figures import FIELD_FIGURES
 from retinacodec.study_figure import Numbers, StudyFigure
+from retinacodec.study_interneurons import interneuron_drawing
 from retinacodec.study_recording import alignment_drawing
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def _traces(study: Study) -> tuple[Figure, Numbers]:
     window = recorded["time"][stretch]
     for name in rates.data_vars:
         shown[str(name)] = rates[name].sel(time=window)
-    colours = {"recorded": COLOURS.quiet, "CNN": COLOURS.series[0], "LN": COLOURS.series[1]}
+    colours = {"recorded": COLOURS.quiet}
+    colours |= dict(zip(("CNN", "LN", "GLM"), COLOURS.series, strict=False))
     for cell, ax in zip(cells, axes, strict=True):
         for name, values in shown.items():
             trace(
@@ -156,15 +158,6 @@ def _contrast(study: Study) -> tuple[Figure, Numbers]:
     return drawing, numbers
 
 
-def _interneurons(study: Study) -> tuple[Figure, Numbers]:
-    found = study.result("interneurons")
-    shown = found.sel(units=["fitted norm1", "fitted norm2"])
-    shown = shown.assign_coords(units=["layer 1,", "layer 2,"])
-    drawing = figure(width_mm=120, height_mm=75)
-    analyses.draw_interneuron_matches(shown, drawing.subplots())
-    return drawing, {"all": found.drop_vars("null")}
-
-
 _ALL = (
     StudyFigure(
         "retina",
@@ -247,11 +240,12 @@ _ALL = (
     StudyFigure(
         "interneurons",
         "Model channels and interneurons",
-        "Correlation of each simulated interneuron type with the model channel that matches it "
-        "best, chosen on one half of the movie and scored on the other. Grey: the same search "
-        "with time-shifted traces; filled points are above 95 % of it.",
-        ("interneurons",),
-        _interneurons,
+        "a, correlation of each interneuron with every position of its best channel. b, its "
+        "correlation with the best unit of each layer, chosen on one half of the movie and scored "
+        "on the other; grey, the same search at every circular shift; small marks, networks with "
+        "random weights and the best linear filter. c, a stretch of its trace under the unit's.",
+        ("interneuron_matches",),
+        interneuron_drawing,
     ),
 )
 

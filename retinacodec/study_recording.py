@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     from retinacodec.settings import RecordingSettings
     from retinacodec.study import Study
 
-__all__ = ["alignment_drawing", "check_recorded", "read_recorded", "recorded"]
+__all__ = [
+    "alignment_drawing",
+    "check_recorded",
+    "read_recorded",
+    "read_recorded_traces",
+    "recorded",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +41,18 @@ def read_recorded(study: Study) -> tuple[xr.Dataset, xr.Dataset]:
     movie = read_stimulus(file, wanted.stimulus, **wanted.movie_options())
     recording = read_nwb(file, stimulus=wanted.stimulus, **wanted.response_options())
     return movie, recording
+
+
+def read_recorded_traces(study: Study) -> xr.Dataset:
+    """Return the traces of interneurons that the settings name, on the frames of the movie."""
+    from retinacodec.nwb import read_traces
+
+    wanted = study.settings.recording
+    assert wanted is not None
+    file, options = _nwb2(study, wanted), wanted.clock_options()
+    return read_traces(
+        file, wanted.traces, stimulus=wanted.stimulus, max_gap=wanted.max_gap, **options
+    )
 
 
 def _nwb2(study: Study, wanted: RecordingSettings) -> Path:

@@ -21,6 +21,7 @@ from retinacodec.report import (
     write_report,
 )
 from retinacodec.study_field_report import averages, changes, fields_and_modes, picture
+from retinacodec.study_interneurons import interneuron_table
 from retinacodec.study_recording import recorded
 
 if TYPE_CHECKING:
@@ -167,26 +168,7 @@ def _modes(study: Study) -> Iterator[Section]:
     yield from picture(study, "contrast")
     if study.has("interneurons"):
         yield from picture(study, "interneurons")
-        yield _interneuron_table(study.result("interneurons"))
-
-
-def _interneuron_table(found: xr.Dataset) -> Table:
-    units = found["units"].values.tolist()
-    types = found["type"].values.tolist()
-    rows = [
-        [
-            kind,
-            *(float(found["correlation"].sel(units=name, type=kind)) for name in units),
-            *(float(found["p_value"].sel(units=name, type=kind)) for name in units[:2]),
-        ]
-        for kind in types
-    ]
-    return Table(
-        ("interneuron", *units, *(f"p, {name}" for name in units[:2])),
-        rows,
-        caption="Held-out correlation of each interneuron type with the unit that matches it best, "
-        "in the fitted network and in an untrained one; p against time-shifted traces.",
-    )
+        yield interneuron_table(study.result("interneurons"))
 
 
 def _checks(study: Study) -> Iterator[Section]:

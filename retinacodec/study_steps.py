@@ -19,6 +19,7 @@ from retinacodec.errors import InputError
 from retinacodec.rules import IntegratedGradients, Rule, Secant
 from retinacodec.study_fields import average_spikes, compare_averages, map_dynamics, map_fields
 from retinacodec.study_inputs import new_network
+from retinacodec.study_interneurons import match_traces
 from retinacodec.study_recording import check_recorded
 from retinacodec.targets import Surprisal, Target
 from retinacodec.training import train
@@ -206,36 +207,6 @@ def _agreement(tree: xr.DataTree, layers: Any) -> np.ndarray[Any, Any]:
     return np.asarray(found)
 
 
-def _match(study: Study) -> None:
-    """Score the units of each layer, and of an untrained network, against the interneurons."""
-    retina, movie = study.inputs.retina, study.analysed
-    if retina is None:
-        return
-    traces = retina.interneuron_traces(movie, every=max(retina.size)).isel(y=0, x=0)
-    fitted = study.circuit.model
-    if not isinstance(fitted, models.DeepRetina):
-        return
-    untrained = models.DeepRetina.from_config(fitted.config()).eval()
-    found = {}
-    for name, model in {"fitted": fitted, "untrained": untrained}.items():
-        for layer in ("norm1", "norm2"):
-            units = analyses.channel_activations(
-                Circuit(model, [layer]), movie, device=study.settings.device
-            )
-            found[f"{name} {layer}"] = analyses.match_interneurons(
-                traces, units, seed=study.settings.seed
-            )
-    kept = ("correlation", "selected", "p_value", "null", "best_channel")
-    study.keep(
-        "interneurons",
-        xr.concat(
-            [matches[[*kept]] for matches in found.values()],
-            xr.DataArray(list(found), dims="units", name="units"),
-            join="override",
-        ),
-    )
-
-
 def _decompose(study: Study) -> None:
     """Decompose every layer into modes, and see whether activations and gradients tell as much."""
     parts, seed = study.result("contributions"), study.settings.seed
@@ -295,7 +266,7 @@ STEPS = (
     Step("fit", "models", _fit),
     Step("compare", "models against the recording", _compare),
     Step("contributions", "contributions of the interneurons", _contribute),
-    Step("interneurons", "model channels against interneurons", _match),
+    Step("interneurons", "model channels against interneurons", match_traces),
     Step("modes", "modes", _decompose),
     Step("fields", "dynamic receptive fields", _map_fields),
     Step("figures", "figures", _draw),
