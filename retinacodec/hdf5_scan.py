@@ -31,6 +31,9 @@ class Limits:
         Datasets declared smaller than this may expand by any factor.
     unwritten_bytes : int, default 64 MiB
         Largest declared size of a dataset of which nothing is stored.
+    ragged_bytes : int, default 16 MiB
+        The same as `expanded_bytes` for strings and lists of any length, each of which takes far
+        longer to read than a number.
     references : int, default 1_000_000
         References to objects in one dataset or attribute; each of them is followed.
     """
@@ -39,6 +42,7 @@ class Limits:
     expansion: float = 300.0
     expanded_bytes: int = 2 << 30
     unwritten_bytes: int = 64 << 20
+    ragged_bytes: int = 16 << 20
     references: int = 1_000_000
 
 
@@ -170,9 +174,11 @@ class _Walk:
             return
         kind, entries = dataset.get_type(), dataset.get_space().get_simple_extent_npoints()
         declared, stored = entries * kind.get_size(), dataset.get_storage_size()
+        ragged = kind.detect_class(h5py.h5t.VLEN) or kind.detect_class(h5py.h5t.STRING)
+        small = self._limits.ragged_bytes if ragged else self._limits.expanded_bytes
         if stored == 0 and declared > self._limits.unwritten_bytes:
             yield f"{name} claims {declared / 2**30:.1f} GiB and stores nothing"
-        elif declared > self._limits.expanded_bytes and declared > self._limits.expansion * stored:
+        elif declared > small and declared > self._limits.expansion * stored:
             yield f"{name} expands {declared / stored:.0f} times to {declared / 2**30:.1f} GiB"
         elif kind.detect_class(h5py.h5t.REFERENCE):
             yield from self._hold(name, entries, partial(h5py.Dataset(dataset).__getitem__, ()))

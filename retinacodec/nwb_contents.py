@@ -60,9 +60,10 @@ def nwb_contents(file: h5py.File, path: Path) -> Contents:
     """
     seen = examine(file, str(path), whole=False)
     rows: Rows = []
-    start = file.get("session_start_time")
-    if isinstance(start, h5py.Dataset):
-        rows.append(("session", text(start[()])))
+    try:
+        rows.append(("session", text(file["session_start_time"][()])))
+    except (KeyError, OSError, ValueError, RuntimeError):
+        rows.append(("session", "start unknown"))  # which is among the findings
     if seen.spikes is not None:
         rows.append(("cells", _about_spikes(seen.spikes)))
     elif not any(finding.level == "error" for finding in seen.findings):

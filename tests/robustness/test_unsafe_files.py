@@ -236,3 +236,15 @@ def test_two_hundred_thousand_objects_are_too_many(tmp_path):
             file[f"again{number}"] = names
     assert scan(tmp_path / "many.h5", Limits(objects=1000)) == ["more than 1000 objects"]
     assert Limits().objects == 200_000
+
+
+def test_strings_by_the_million_that_nobody_wrote_are_refused(tmp_path):
+    with h5py.File(tmp_path / "names.h5", "w") as file:
+        names = file.create_dataset(
+            "names", (4,), h5py.string_dtype(), maxshape=(None,), chunks=(4,)
+        )
+        names[:] = ["a", "b", "c", "d"]
+        assert scan(tmp_path / "names.h5") == []
+        names.resize((12_000_000,))
+    (found,) = scan(tmp_path / "names.h5")
+    assert re.match(r"/names expands \d{6,} times to 0.2 GiB", found)
