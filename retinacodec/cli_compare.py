@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from cyclopts import Parameter
 
+from retinacodec.cli_reading import AS_STATED, ReadingOptions
 from retinacodec.cli_words import Device, Overwrite, Seed, app
 from retinacodec.errors import InputError
 
@@ -26,9 +27,7 @@ _HISTORY = 24
 def compare(
     recording: Annotated[Path, Parameter(help="A recording with its stimulus (.nwb).")],
     *models: Annotated[Path, Parameter(help="Fitted models (.safetensors).")],
-    stimulus: Annotated[str | None, Parameter(help="Which stimulus, where there are several.")] = (
-        None
-    ),
+    reading: ReadingOptions = AS_STATED,
     out: Annotated[Path | None, Parameter(help="Folder for table and figure.")] = None,
     ln: Annotated[bool, Parameter(help="Fit and score a linear-nonlinear model.")] = True,
     glm: Annotated[bool, Parameter(help="Fit and score a generalised linear model.")] = True,
@@ -54,12 +53,11 @@ def compare(
     --all-frames to say so.
     """
     from retinacodec import analyses
-    from retinacodec.nwb import read_nwb, read_stimulus
 
     if not (models or ln or glm):
         raise InputError("compare: expected a model or a baseline, got neither")
     _check_out(out, overwrite)
-    movie, cells = read_stimulus(recording, stimulus), read_nwb(recording, stimulus=stimulus)
+    movie, cells = reading.movie(recording), reading.cells(recording)
     circuits = _circuits(models)
     reach, latency = _window(circuits, history)
     frames, split = _frames(movie, circuits, reach, latency, all_frames)
@@ -153,7 +151,7 @@ def _check_out(out: Path | None, overwrite: bool) -> None:
     from retinacodec.atomic import check_free
 
     for name in ("comparison.csv", "comparison.pdf", "comparison.png"):
-        if out is not None:
+        if out is not None and out.exists():
             check_free(out / name, overwrite)
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from retinacodec.errors import InputError
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -32,6 +34,16 @@ class Reading:
         Hz, where the file has no flips.
     repeat_frames : int, optional
         Frames of one repeat.
+    triggers : str, optional
+        Place of the pulses of the display.
+    every : int
+        Frames from one pulse to the next.
+    threshold : float, optional
+        Where a pulse begins in a voltage trace.
+    allow_external : tuple of Path
+        Films, or folders of films, outside the folder of the file.
+    units, names : str, optional
+        Place of the table of units, and its column with their names.
     spike_scale : float
         Seconds in one unit of spike times.
     sort_spikes : bool
@@ -55,6 +67,20 @@ class Reading:
     repeat_frames: Annotated[
         int | None, Parameter(help="Frames of a repeat, if the file does not say.")
     ] = None
+    triggers: Annotated[
+        str | None, Parameter(help="Place of pulses that mark frames, if the movie has no flips.")
+    ] = None
+    every: Annotated[int, Parameter(help="Frames from one pulse to the next.")] = 1
+    threshold: Annotated[
+        float | None, Parameter(help="Value at which a pulse begins in a voltage trace.")
+    ] = None
+    allow_external: Annotated[
+        tuple[Path, ...], Parameter(help="Folders of films outside the file's own.", negative="")
+    ] = ()
+    units: Annotated[str | None, Parameter(help="Place of the units, where there are several.")] = (
+        None
+    )
+    names: Annotated[str | None, Parameter(help="Column with the names of the units.")] = None
     spike_scale: Annotated[float, Parameter(help="Seconds in one unit of spike times.")] = 1.0
     sort_spikes: Annotated[
         bool, Parameter(help="Put unsorted spike times in order.", negative="")
@@ -82,13 +108,27 @@ class Reading:
         return read_nwb(
             path,
             stimulus=self.stimulus,
+            units=self.units,
+            names=self.names,
             spike_scale=self.spike_scale,
             sort_spikes=self.sort_spikes,
             **self._clock(),
         )
 
     def _clock(self) -> dict[str, Any]:
-        return {"frame_rate": self.frame_rate, "repeat_frames": self.repeat_frames}
+        from retinacodec.nwb_triggers import Triggers
+
+        pulses = None
+        if self.triggers is not None:
+            pulses = Triggers(self.triggers, every=self.every, threshold=self.threshold)
+        elif self.every != 1 or self.threshold is not None:
+            raise InputError("every, threshold: expected --triggers with the place of the pulses")
+        return {
+            "frame_rate": self.frame_rate,
+            "repeat_frames": self.repeat_frames,
+            "triggers": pulses,
+            "allow_external": self.allow_external,
+        }
 
 
 ReadingOptions = Annotated[Reading, Parameter(name="*")]

@@ -1,7 +1,13 @@
 """The command compare: the same scores as the functions, held-out frames, one-line refusals."""
 
+from datetime import UTC, datetime
+
+import numpy as np
 import pandas as pd
+import pynwb
 import pytest
+from pynwb.image import ImageSeries
+from pynwb.misc import Units
 
 import retinacodec as rc
 from retinacodec.cli import main
@@ -74,3 +80,38 @@ def test_bad_calls_are_one_line(files, capsys):
     ):
         code, _, err = call(capsys, "compare", *words)
         assert code == 2 and message in err and err.count("\n") == 1
+
+
+def test_any_laboratory_file_is_compared_with_the_settings_of_the_other_commands(
+    foreign, tmp_path, capsys
+):
+    """Bars of (row, column), no size of pixels, two tables of units, a folder that is not yet."""
+    given = ["compare", foreign, "--no-glm", "--history", "4", "--draws", "20"]
+    code, _, err = call(capsys, *given)
+    assert code == 1 and err.count("\n") == 1 and "pixel_um=" in err
+    reading = ["--units", "units", "--pixel-um", "40", "--spatial-order", "yx"]
+    code, _, err = call(capsys, *given, *reading, "--out", tmp_path / "new" / "folder")
+    assert code == 0, err
+    assert (tmp_path / "new" / "folder" / "comparison.csv").is_file()
+    movie = rc.read_stimulus(foreign, pixel_um=40, spatial_order="yx")
+    assert dict(movie.sizes) == {"time": 600, "y": 4, "x": 6}
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory):
+    """A file as other laboratories write them."""
+    path = tmp_path_factory.mktemp("foreign") / "cells.nwb"
+    rng = np.random.default_rng(0)
+    nwb = pynwb.NWBFile("two tables of units", "foreign", datetime(2020, 1, 1, tzinfo=UTC))
+    frames = rng.integers(0, 256, (600, 4, 6), dtype=np.uint8)
+    film = {"unit": "n.a.", "format": "raw", "starting_time": 0.0, "rate": 30.0}
+    nwb.add_stimulus(ImageSeries(name="noise", data=frames, **film))
+    other = Units(name="again", description="the same, sorted by another program")
+    for cell in range(2):
+        times = np.sort(rng.uniform(0, 20, 400))
+        nwb.add_unit(spike_times=times, id=cell)
+        other.add_unit(spike_times=times, id=cell)
+    nwb.create_processing_module("ecephys", "sorting").add(other)
+    with pynwb.NWBHDF5IO(str(path), "w") as io:
+        io.write(nwb)
+    return path
