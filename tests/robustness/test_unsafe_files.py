@@ -247,4 +247,4 @@ def test_strings_by_the_million_that_nobody_wrote_are_refused(tmp_path):
         assert scan(tmp_path / "names.h5") == []
         names.resize((12_000_000,))
     (found,) = scan(tmp_path / "names.h5")
-    assert re.match(r"/names expands \d{6,} times to 0.2 GiB", found)
+    assert re.match(r"/names expands \d{6,} times to 0.1 GiB", found)
