@@ -19,6 +19,7 @@ import numpy as np
 from meter import main, measure, report
 from real_networks import data_dir, skip
 
+from retinacodec.analyses import alignment_figure, alignment_words, check_alignment
 from retinacodec.importers import import_recording
 from retinacodec.nwb import read_nwb, read_stimulus, write_nwb
 from retinacodec.recordings import bin_spikes
@@ -162,6 +163,50 @@ def large(quick: bool) -> None:
     path.unlink()
 
 
+@cache
+def _mouse() -> tuple[Any, Any] | None:
+    """Return movie and counts of the mouse's checkers around all receptive fields."""
+    source = data_dir() / "rgc_mouse_ret1" / "20080606_R2.nwb"
+    if not source.exists():
+        skip("alignment", f"no {source.name} in the data folder; set RETINACODEC_DATA")
+        return None
+    path = import_recording(
+        source, Path(_FOLDER.name) / "mouse.nwb", stimulus="rec_stim_2", overwrite=True
+    )
+    return read_stimulus(path, crop=(16, 32, 24, 40)), read_nwb(path)
+
+
+def alignment(quick: bool) -> None:
+    """Check that the mouse's cells follow the movie, as it is and with one frame lost half-way."""
+    both = _mouse()
+    if both is None:
+        return
+    movie, cells = both
+    counts = cells["spike_count"].values
+    half = len(counts) // 2
+    lost = cells.copy(deep=True)
+    lost["spike_count"][half + 1 :] = counts[half:-1]
+    ours = measure(lambda: check_alignment(movie, cells), repeats=1)
+    again = check_alignment(movie, lost)
+    stretch = again["delay"].mean("cell").values * 1e3
+    report(
+        "alignment",
+        ours,
+        n={"frames": len(counts), "cells": counts.shape[1], "pixels": 256},
+        follow=int(ours.result["responds"].sum()),
+        suspected=not alignment_words(ours.result)[1],
+        suspected_with_a_frame_lost=not alignment_words(again)[1],
+        late_less_early_ms=float(stretch[4:].mean() - stretch[:4].mean()),
+    )
+
+
+def draw_alignment(quick: bool, path: Path) -> None:
+    """Draw the check of the mouse."""
+    both = _mouse()
+    if both is not None:
+        alignment_figure(check_alignment(*both)).savefig(path, dpi=150)
+
+
 def imports(quick: bool) -> None:
     """Import the real recordings: from NWB 1, with its movie drawn again, and from MATLAB files."""
     sources: dict[str, tuple[Path, dict[str, Any]]] = {
@@ -191,6 +236,8 @@ if __name__ == "__main__":
             "bin": bin_,
             "movie": movie,
             "large": large,
+            "alignment": alignment,
             "imports": imports,
-        }
+        },
+        {"alignment": draw_alignment},
     )
