@@ -7,6 +7,7 @@ mouse recording, whose network and baseline were fitted to its training blocks.
 from __future__ import annotations
 
 import os
+import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,12 +19,21 @@ from real_networks import data_dir, skip
 
 from retinacodec import models
 from retinacodec.circuit import Circuit
-from retinacodec.recordings import Split, bin_spikes, split_blocks
-from retinacodec.schema import make_recording, make_stimulus
+from retinacodec.importers import import_recording
+from retinacodec.leaks import seen_windows
+from retinacodec.nwb import read_nwb, read_stimulus
+from retinacodec.recordings import Split, split_blocks
 from retinacodec.study import open_study
 from retinacodec.training import train
 
-__all__ = ["Fitted", "mouse", "salamander"]
+__all__ = [
+    "Fitted",
+    "flicker",
+    "flicker_before_repeats",
+    "flicker_repeats",
+    "mouse",
+    "salamander",
+]
 
 _HISTORY = 20  # frames of the salamander's flicker, two thirds of a second
 
@@ -72,7 +82,7 @@ def salamander(*, quick: bool, fit: bool = True) -> Fitted | None:
     if not folder.is_dir():
         skip("salamander", "no rgc_salamander in the data folder; set RETINACODEC_DATA")
         return None
-    movie, recording = _flicker(folder)
+    movie, recording = flicker()
     split = split_blocks(movie.sizes["time"], history=_HISTORY)
     cells, options = recording.sizes["cell"], {"size": (1, 1), "history": _HISTORY, "seed": 0}
     circuits = {}
@@ -101,20 +111,34 @@ def _network(cells: int, **options: Any) -> models.DeepRetina:
     return models.DeepRetina(cells, kernels=(1, 1), channels=(16, 32), bands=12, **options)
 
 
-def _flicker(folder: Path) -> tuple[xr.Dataset, xr.Dataset]:
-    """Read the full-field flicker and the spikes; contrast is that of Weber."""
-    from scipy.io import loadmat
+@cache
+def _imported() -> dict[str, tuple[xr.Dataset, xr.Dataset]]:
+    """Import the folder and read its two movies with their responses."""
+    folder = data_dir() / "rgc_salamander"
+    with tempfile.TemporaryDirectory() as scratch:
+        file = import_recording(folder, Path(scratch) / "salamander.nwb")
+        return {
+            name: (read_stimulus(file, name), read_nwb(file, stimulus=name))
+            for name in ("flicker", "flicker_repeats")
+        }
 
-    stored: dict[str, Any] = {}
-    for name in ("Stim", "stimtimes", "SpTimes"):
-        stored |= loadmat(folder / f"{name}.mat", squeeze_me=True)
-    onset = stored["stimtimes"] / 10_000  # from tenths of a millisecond to s
-    trains = [np.atleast_1d(train) / 10_000 for train in stored["SpTimes"]["sp"]]
-    rate = float(1 / np.median(np.diff(onset)))
-    contrast = stored["Stim"] / stored["Stim"].mean() - 1
-    movie = make_stimulus(
-        contrast[:, None, None], frame_rate=rate, pixel_um=1, name="flicker", time=onset
-    )
-    names = [f"cell_{number}" for number in range(1, 1 + len(trains))]
-    counts = bin_spikes(trains, onset)
-    return movie, make_recording(counts, time=onset, frame_rate=rate, cells=names)
+
+def flicker() -> tuple[xr.Dataset, xr.Dataset]:
+    """Return the long full-field flicker and its responses; the last 600 frames are the repeats.
+
+    What is fitted to these must not be tested on the repeats: see `flicker_before_repeats`.
+    """
+    return _imported()["flicker"]
+
+
+def flicker_repeats() -> tuple[xr.Dataset, xr.Dataset]:
+    """Return the stretch that was shown nine times, and the responses to every repeat."""
+    return _imported()["flicker_repeats"]
+
+
+def flicker_before_repeats(history: int = _HISTORY) -> tuple[xr.Dataset, xr.Dataset]:
+    """Return the long flicker up to where the repeated stretch begins, and its responses."""
+    movie, recording = flicker()
+    again = np.flatnonzero(seen_windows(flicker_repeats()[0], movie, history))
+    before = slice(int(again[0]) if again.size else None)
+    return movie.isel(time=before), recording.isel(time=before)

@@ -14,50 +14,18 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from meter import Measured, main, measure, report
-from real_networks import data_dir
-from real_recordings import mouse, salamander
+from real_recordings import flicker_before_repeats, flicker_repeats, mouse, salamander
 
 from retinacodec.analyses import fit_glm, fit_ln, model_tests, response_reliability
 from retinacodec.analyses.comparison import compare_models
 from retinacodec.bootstrap import percentiles
 from retinacodec.circuit import predict
-from retinacodec.recordings import bin_spikes, split_blocks
-from retinacodec.schema import make_recording, make_stimulus
+from retinacodec.recordings import split_blocks
 
 __all__ = ["population_glm", "population_ln", "reliability"]
 
 _HISTORY = {"salamander": 20, "mouse": 24}
 _LIMIT_S = 180.0
-
-
-@cache
-def _repeated() -> tuple[xr.Dataset, xr.Dataset]:
-    """Return the repeated stretch of the salamander's flicker, and nine responses to it."""
-    from scipy.io import loadmat
-
-    folder = data_dir() / "rgc_salamander"
-    stored: dict[str, Any] = {}
-    for name in ("Stim", "RepStimulusExtended", "RepSpTimes"):
-        stored |= loadmat(folder / f"{name}.mat", squeeze_me=True)
-    shown = stored["RepStimulusExtended"][0]
-    flips = np.append(0, np.flatnonzero(np.diff(shown)) + 1)
-    values = shown[flips]
-    starts = np.flatnonzero(np.isclose(values, values[1], atol=1e-9))
-    frames = int(np.diff(starts).min())
-    ends = np.append(flips, shown.size) / 10_000
-    trains = [np.atleast_1d(train) / 10_000 for train in stored["RepSpTimes"]["sp"]]
-    counts = np.stack([bin_spikes(trains, ends[first : first + frames]) for first in starts])
-    contrast = values[starts[0] : starts[0] + frames] / stored["Stim"].mean() - 1
-    rate = float(1 / np.median(np.diff(ends[:frames])))
-    time = np.arange(frames) / rate
-    movie = make_stimulus(
-        contrast[:, None, None], frame_rate=rate, pixel_um=1, name="repeats", time=time
-    )
-    names = [f"cell_{number}" for number in range(1, 1 + len(trains))]
-    recording = make_recording(
-        counts.mean(axis=0), time=time, frame_rate=rate, cells=names, repeats=counts
-    )
-    return movie, recording
 
 
 @cache
@@ -69,10 +37,8 @@ def _fit(kind: str, animal: str, quick: bool, post_spike: int) -> tuple[Measured
     movie, recording, split = found.movie, found.recording, found.split
     history = _HISTORY[animal]
     if animal == "salamander":
-        repeated, _ = _repeated()
-        before = _before(movie, repeated)
-        movie, recording = (one.isel(time=slice(before)) for one in (movie, recording))
-        split = split_blocks(before, history=history, test_every=0)
+        movie, recording = flicker_before_repeats(history)
+        split = split_blocks(movie.sizes["time"], history=history, test_every=0)
     if quick:
         recording = recording.isel(cell=slice(3))
     options: dict[str, Any] = {"history": history}
@@ -80,23 +46,14 @@ def _fit(kind: str, animal: str, quick: bool, post_spike: int) -> tuple[Measured
         options["post_spike"] = post_spike
     fit = fit_ln if kind == "LN" else fit_glm
     ours = measure(lambda: fit(movie, recording, split, **options), repeats=1)
-    target = _repeated()[0] if animal == "salamander" else movie
+    target = flicker_repeats()[0] if animal == "salamander" else movie
     return ours, ours.result.predict(target)
-
-
-def _before(movie: xr.Dataset, repeated: xr.Dataset) -> int:
-    """Return the frame of the long flicker at which the repeated stretch begins."""
-    whole, part = (one["contrast"].values.ravel() for one in (movie, repeated))
-    first = len(whole) - len(part)
-    if np.corrcoef(whole[first:], part)[0, 1] < 0.99:
-        raise RuntimeError("the long flicker does not end with the repeated stretch")
-    return first
 
 
 def _held_out(animal: str, quick: bool) -> tuple[xr.Dataset, np.ndarray | None]:
     """Return the recording that models are scored on, and the frames."""
     if animal == "salamander":
-        recording, frames = _repeated()[1], None
+        recording, frames = flicker_repeats()[1], None
     else:
         recording, frames = mouse().recording, mouse().split.test
     return (recording.isel(cell=slice(3)) if quick else recording), frames

@@ -5,7 +5,7 @@ import pytest
 
 from retinacodec.circuit import Circuit
 from retinacodec.errors import InputError
-from retinacodec.leaks import repeated_windows, shared_windows
+from retinacodec.leaks import repeated_windows, seen_windows, shared_windows
 from retinacodec.models import LinearNonlinear
 from retinacodec.recordings import Split, split_blocks
 from retinacodec.schema import make_stimulus
@@ -81,6 +81,44 @@ def test_a_grey_pause_is_no_repeat():
     movie = make_stimulus(contrast, frame_rate=30, pixel_um=50, name="noise")
     split = Split(np.arange(10, 150), np.arange(0), np.arange(200, 400))
     assert not repeated_windows(movie, split, history=8).any()
+
+
+def _movie(contrast):
+    return make_stimulus(contrast, frame_rate=30, pixel_um=50, name="noise")
+
+
+def test_windows_of_another_movie_are_found_where_they_were_shown():
+    rng = np.random.default_rng(5)
+    one, other = rng.normal(size=(200, 3, 2)), rng.normal(size=(90, 3, 2))
+    other[30:60] = one[100:130]
+    other[70:80] = one[20]
+    for history in (1, 4, 30):
+        found = seen_windows(_movie(one), _movie(other), history)
+        same = [
+            any(np.array_equal(other[a : a + history], one[b : b + history])
+                for b in range(201 - history))
+            and np.ptp(other[a : a + history], axis=0).any()
+            for a in range(91 - history)
+        ]  # fmt: skip
+        np.testing.assert_array_equal(found, same)
+        assert found.sum() == (0 if history == 1 else 31 - history)
+
+
+def test_the_sign_of_zero_makes_no_other_window():
+    shown = np.random.default_rng(6).choice([-1.0, 0.0, 1.0], (60, 2, 2))
+    assert seen_windows(_movie(shown), _movie(shown.copy()), 5).all()
+    assert seen_windows(_movie(np.where(shown == 0, -0.0, shown)), _movie(shown), 5).all()
+
+
+def test_movies_that_cannot_be_compared_are_refused():
+    one, small = _movie(np.zeros((20, 2, 2))), _movie(np.zeros((20, 2, 3)))
+    with pytest.raises(InputError, match="one number of pixels"):
+        seen_windows(one, small, 3)
+    with pytest.raises(InputError, match="1 to 20 frames, got 21"):
+        seen_windows(one, one, 21)
+    early = Split(np.arange(10, 15), np.arange(0), np.arange(3, 6))
+    with pytest.raises(InputError, match="test: expected responses with a whole window"):
+        repeated_windows(one, early, 8)
 
 
 def test_a_fit_warns_of_a_movie_that_repeats(caplog):
