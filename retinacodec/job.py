@@ -240,7 +240,7 @@ def _short(
     starts: torch.Tensor | None,
 ) -> MoviePath | None:
     """Return the fast path, if there is one."""
-    if not samples.moving or starts is None:
+    if not samples.moving or starts is None or _hooked(circuit.model):
         return None
     height, width = samples.shape[-2:]
     found = MoviePath.match(circuit, target, rule, (height, width), wish, device)
@@ -248,6 +248,11 @@ def _short(
         return None
     with evaluating(circuit.model, device):
         return found.starting(starts)
+
+
+def _hooked(model: torch.nn.Module) -> bool:
+    """Whether modules have hooks, such as those of an intervention, that only calls run."""
+    return any(one._forward_hooks or one._forward_pre_hooks for one in model.modules())
 
 
 def _outputs(samples: Samples, short: MoviePath | None, device: torch.device) -> torch.Tensor:
