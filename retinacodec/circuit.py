@@ -49,6 +49,9 @@ class Circuit:
         Dimension of the samples: ``"time"`` for movies, ``"image"`` for classifiers.
     output : str, default "cell"
         Dimension of the outputs.
+    preprocess : object, optional
+        How pixels of pictures become images for a classifier; see
+        `retinacodec.preprocessing.Preprocess`.
 
     Raises
     ------
@@ -70,6 +73,7 @@ class Circuit:
     outputs: Sequence[str] | None = field(default=None, repr=False)
     sample: str = "time"
     output: str = "cell"
+    preprocess: Any = field(default=None, repr=False, compare=False)
     taps: dict[str, Tap] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
