@@ -8,8 +8,11 @@ from pathlib import Path
 
 import h5py
 
+from retinacodec.errors import RecordingError
 from retinacodec.findings import Finding
+from retinacodec.nwb_contrast import pixel_size
 from retinacodec.nwb_movies import NwbMovie
+from retinacodec.nwb_series import BINNED
 from retinacodec.nwb_spikes import Spikes, text
 from retinacodec.nwb_tables import plain_columns, stimulus_tables
 from retinacodec.recordings import dropped_frames, frame_durations
@@ -71,8 +74,9 @@ def nwb_contents(file: h5py.File, path: Path) -> Contents:
     rows += _few([(f"movie {movie.name}", about_movie(movie)) for movie in seen.movies.values()])
     rows += _few([(f"response {name}", kind) for name, kind in seen.responses.items()])
     rows += _few(_tables(file, str(path)))
-    wrong = any(finding.level == "error" for finding in seen.findings)
-    return Contents(tuple(rows), seen.findings, "" if wrong else _step(seen, path))
+    wrong = [finding for finding in seen.findings if finding.level == "error"]
+    settled = all("pixel_um=" in finding.hint for finding in wrong)
+    return Contents(tuple(rows), seen.findings, _step(seen, path) if settled else "")
 
 
 def about_movie(movie: NwbMovie) -> str:
@@ -84,9 +88,9 @@ def about_movie(movie: NwbMovie) -> str:
     )
     if len(flips) > 1:
         words += f", {len(flips)} repeats (found by: {movie.found_by})"
-    data = movie.group.get("data")
-    if isinstance(data, h5py.Dataset) and data.ndim >= 3 and data.size:
-        words += f", {data.shape[1]} x {data.shape[2]} pixels"
+    size = _size(movie)
+    if size is not None:
+        words += f", {size[0]} x {size[1]} pixels"
     lost = sum(dropped_frames(shown).size for shown in flips)
     return words + (f", {lost} dropped frames" if lost else "")
 
@@ -127,6 +131,7 @@ def _step(seen: Examined, path: Path) -> str:
     if seen.spikes is not None and movies:
         best = max(movies, key=lambda movie: _shorter_side(movies[movie]))
         which = f" --stimulus {shlex.quote(best)}" if len(movies) > 1 else ""
+        which += _settings(movies[best], path)
         side = _shorter_side(movies[best])
         if side < 5:
             return f"retinacodec sta {name} --out sta.zarr{which}"
@@ -137,6 +142,8 @@ def _step(seen: Examined, path: Path) -> str:
             f"in Python: retinacodec.read_nwb({str(path)!r}, stimulus=MOVIE); give stimulus= a "
             "movie whose time is on the clock of the file"
         )
+    if movies and seen.responses:
+        return _in_python(seen, path)
     if len(movies) == 1:
         return f"retinacodec contributions MODEL {name} --out parts.zarr"
     if movies:
@@ -144,7 +151,40 @@ def _step(seen: Examined, path: Path) -> str:
     return ""
 
 
+def _in_python(seen: Examined, path: Path) -> str:
+    """Return how responses that are no spike trains are read."""
+    place, kind = next(iter(seen.responses.items()))
+    which = f", stimulus={next(iter(seen.movies))!r}" if len(seen.movies) > 1 else ""
+    if kind == BINNED:
+        return f"in Python: retinacodec.read_nwb({str(path)!r}, responses={place!r}{which})"
+    return f"in Python: retinacodec.read_traces({str(path)!r}, {place!r}{which})"
+
+
+def _settings(movie: NwbMovie, path: Path) -> str:
+    """Return the options without which the pixels of a movie have no size."""
+    if movie.note is not None:
+        return ""
+    try:
+        pixels = movie.open_pixels()
+    except RecordingError:
+        return ""
+    for across, option in ((True, ""), (False, " --spatial-order yx")):
+        try:
+            pixel_size(movie.group, pixels.size, across, path)
+        except RecordingError:
+            continue
+        return option
+    return " --pixel-um UM"
+
+
 def _shorter_side(movie: NwbMovie) -> int:
     """Return the length of the shorter side, which is 1 for bars, or 0 if it is not known."""
-    data = movie.group.get("data")
-    return min(data.shape[1:3]) if isinstance(data, h5py.Dataset) and data.ndim >= 3 else 0
+    return min(_size(movie) or (0,))
+
+
+def _size(movie: NwbMovie) -> tuple[int, int] | None:
+    """Return the second and third axis of the pictures, wherever the file keeps them."""
+    try:
+        return movie.open_pixels().size
+    except RecordingError:
+        return None

@@ -116,7 +116,8 @@ def open_movie(
     path : str
         Its name, for messages.
     name : str, optional
-        Name of the movie, or its place in the file; needed where there are several. By name,
+        Name of the movie, or its place in the file; needed where there are several. The
+        ``stimulus_name`` of rows of a table of intervals reads the frames shown under it. By name,
         a series of one value a frame is a movie of one pixel (full-field flicker), one of a row of
         values a frame is a movie of bars along the second axis, and a table with a seed in each
         row is a movie if `generator` is given.
@@ -145,19 +146,21 @@ def open_movie(
     """
     if triggers is not None and frame_rate is not None:
         raise InputError("open_movie: expected triggers= or frame_rate=, got both")
-    group = _chosen(file, path, name, generator)
+    group, clip = _chosen(file, path, name, generator)
     if generator is not None and is_table(group):
         return _of_rows(file, path, group, generator, triggers, frame_rate)
     name = str(group.name).rsplit("/", 1)[-1]
     note = read_note(text(group.attrs.get("comments", "")))
     frames = _frame_count(group, path, allow_external)
+    if frames is None and triggers is None and _without_times(group):
+        raise _untimed(group, path, generator)
     if triggers is not None:
         flips = flips_of(triggers.pulses(file, path), triggers.every, frames, name=name, path=path)
     else:
         flips = read_flips(file, group, path, frames=frames, note=note, frame_rate=frame_rate)
     open_pixels = cache(partial(_pixels, group, path, generator, tuple(allow_external), flips.size))
     found = find_presentations(
-        file, group, flips, path, open_pixels, note=note, repeat_frames=repeat_frames
+        file, group, flips, path, open_pixels, note=note, repeat_frames=repeat_frames, clip=clip
     )
     shown = [flips[start:stop] for start, stop in found.ranges]
     if note and note.get("first_frame") is not None and triggers is None:
@@ -165,14 +168,17 @@ def open_movie(
         shown[0] = (note["first_frame"] + np.arange(shown[0].size)) / rate
     tell_gaps(shown, name, path)
     starts = tuple(start for start, _ in found.ranges)
-    return NwbMovie(name, group, note, tuple(shown), starts, open_pixels, found.found_by)
+    shown_as = clip or name
+    return NwbMovie(shown_as, group, note, tuple(shown), starts, open_pixels, found.found_by)
 
 
-def _chosen(file: h5py.File, path: str, name: str | None, generator: Generator | None) -> Any:
-    """Return the series or table asked for, or the only movie."""
+def _chosen(
+    file: h5py.File, path: str, name: str | None, generator: Generator | None
+) -> tuple[h5py.Group, str | None]:
+    """Return the series or table asked for, or the only movie, and the clip in it."""
     movies = find_movies(file)
     if name is None and len(movies) == 1:
-        return next(iter(movies.values()))
+        return next(iter(movies.values())), None
     if name is None and not movies:
         _refuse_without_movie(file, path)
     if name is None:
@@ -180,18 +186,34 @@ def _chosen(file: h5py.File, path: str, name: str | None, generator: Generator |
             path, f"has {len(movies)} movies", f"choose one with stimulus=: {', '.join(movies)}"
         )
     if name in movies:
-        return movies[name]
+        return movies[name], None
     for place in (name, f"stimulus/presentation/{name}", f"intervals/{name}"):
         thing = file.get(place)
         if _is_movie(thing) or _is_seed(thing) or is_flicker(thing):
-            return thing
+            return thing, None
         drawable = isinstance(thing, h5py.Group) and (is_table(thing) or _has_times(thing))
         if drawable and generator is not None:
-            return thing
+            return thing, None
         if drawable and "seed" in thing:
             raise undeclared(thing, path)
+    clips = _clips(file)
+    if name in clips and len(movies) == 1:
+        return next(iter(movies.values())), name
     held = ", ".join(movies) or "none at all"
+    if movies and clips:
+        held += "; rows of " + ", ".join(sorted(clips)[:8])
     raise RecordingError(path, f"has no movie {name!r}", f"it has {held}")
+
+
+def _clips(file: h5py.File) -> set[str]:
+    """Return the names under which tables of intervals say that something was shown."""
+    held = file.get("intervals")
+    names: set[str] = set()
+    for table in held.values() if isinstance(held, h5py.Group) else ():
+        column = table.get("stimulus_name") if isinstance(table, h5py.Group) else None
+        if isinstance(column, h5py.Dataset):
+            names |= {text(value) for value in np.ravel(column[()]).tolist()}
+    return names
 
 
 def _refuse_without_movie(file: h5py.File, path: str) -> None:
@@ -256,12 +278,34 @@ def _pixels(
 
 def _frame_count(group: h5py.Group, path: str, allow_external: Sequence[str | Path]) -> int | None:
     data = group.get("data")
-    if isinstance(data, h5py.Dataset) and data.ndim and len(data):
+    if isinstance(data, h5py.Dataset) and data.ndim and len(data) and not _holds_seed(group):
         return len(data)
     count = group.get("num_samples")
     if isinstance(count, h5py.Dataset):
         return int(count[()])
     return film_frames(group, path, allow_external) if "external_file" in group else None
+
+
+def _holds_seed(group: h5py.Group) -> bool:
+    """Tell whether the one number in a series is a seed (or a filler) and no frame."""
+    data = group["data"]
+    return bool(data.ndim == 1 and data.size == 1) and mentions_seed(group)
+
+
+def _without_times(group: h5py.Group) -> bool:
+    """Tell whether a series has no more than the time at which its movie began."""
+    stamps = group.get("timestamps")
+    few = isinstance(stamps, h5py.Dataset) and (stamps.size or 0) < 2
+    return few and not has_pixels(group) and mentions_seed(group)
+
+
+def _untimed(group: h5py.Group, path: str, generator: Generator | None) -> RecordingError:
+    """Return the error for a seed of which the series says when it began, but no flips."""
+    name = str(group.name).rsplit("/", 1)[-1]
+    hint = "say where the pulses of the display are: triggers=Triggers('PLACE', every=FRAMES)"
+    if generator is None:
+        hint += ", and " + undeclared(group, path).hint
+    return RecordingError(path, f"{name} says when it began, but not the flips of its frames", hint)
 
 
 def _of_rows(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import h5py
@@ -20,6 +21,7 @@ __all__ = ["Presentations", "find_presentations"]
 
 _log = logging.getLogger(__name__)
 _COMPARED = 16  # frames of each repeat that are compared with the first
+_MANY_ROWS = 100  # rows of one name: more are conditions of trials rather than repeats of a clip
 _SHORTEST = (8, 1.0)  # frames and seconds of the shortest repeat that picture numbers can show
 
 Times = NDArray[np.float64]
@@ -51,6 +53,7 @@ def find_presentations(
     *,
     note: dict[str, Any] | None = None,
     repeat_frames: int | None = None,
+    clip: str | None = None,
 ) -> Presentations:
     """Find the repeats of a movie by the first rule that holds.
 
@@ -70,6 +73,8 @@ def find_presentations(
         What this package wrote about the movie.
     repeat_frames : int, optional
         Frames of one repeat; as many as the movie has for no repeats.
+    clip : str, optional
+        Read only the frames shown under this ``stimulus_name`` in a table of intervals.
 
     Returns
     -------
@@ -79,7 +84,7 @@ def find_presentations(
     Raises
     ------
     RecordingError
-        If repeats have different lengths, or no whole number of stated repeats fits.
+        If repeats have different lengths or pictures, or no whole number of stated repeats fits.
 
     Notes
     -----
@@ -87,7 +92,8 @@ def find_presentations(
     ``stimulus_name`` and ``repeat``; rows that are named like this movie, or rows of another name
     or pointing to frames of this movie that make up half of it, provided that they show the same
     pictures; and picture numbers that are periodic, or that hold one block over and over, half of
-    all frames at least. Frames outside repeats are left out.
+    all frames at least. Frames outside repeats are left out. A clip that comes back in less than
+    half of the movie is noticed, and read by its name (`clip`).
     """
     name = str(group.name).rsplit("/", 1)[-1]
     if note:
@@ -96,12 +102,15 @@ def find_presentations(
         written = tuple((start, start + length) for start in starts)
         return Presentations(written, "as written" if len(written) > 1 else "one showing")
     search = _Search(file, group, name, flips, path, open_pixels)
+    if clip is not None:
+        return search.of_clip(clip, repeat_frames)
     if repeat_frames:
         return search.stated(repeat_frames)
     for rule in (search.with_repeat_column, search.of_one_name, search.by_picture_numbers):
         found = rule()
         if found is not None:
             return found
+    search.tell_clips()
     return Presentations(((0, flips.size),), "one showing")
 
 
@@ -115,6 +124,7 @@ class _Search:
     flips: Times
     path: str
     open_pixels: Callable[[], Pixels]
+    offset: int = 0
 
     def stated(self, length: int) -> Presentations:
         """Cut the movie into repeats of the stated length, or take blocks of this length."""
@@ -130,7 +140,49 @@ class _Search:
                 self._tell_dropped(frames - ranges[-1][1])
             else:
                 self._refuse(frames, length)
+        elif len(ranges) > 1 and self._differ(ranges):
+            raise RecordingError(
+                self.path,
+                f"frames of {self.name} do not repeat after {length}",
+                "correct repeat_frames=, or leave it out",
+            )
         return Presentations(tuple(ranges), "repeat_frames" if len(ranges) > 1 else "one showing")
+
+    def of_clip(self, clip: str, repeat_frames: int | None) -> Presentations:
+        """Take the rows of one name, which are one showing or show the same."""
+        for table in self._tables("stimulus_name"):
+            rows = self._of_name(table, clip)
+            if repeat_frames and len(rows) == 1:
+                start, stop = rows[0]
+                inner = replace(self, flips=self.flips[start:stop], offset=start)
+                found = inner.stated(repeat_frames)
+                moved = tuple((start + first, start + last) for first, last in found.ranges)
+                return Presentations(moved, found.found_by)
+            if len(rows) == 1:
+                return Presentations(tuple(rows), "one showing")
+            if rows and self._differ(self._whole(rows)):
+                raise RecordingError(
+                    self.path,
+                    f"the {len(rows)} rows of {clip} in {table.name[1:]} show different frames",
+                    f"they are no repeats; read all of {self.name}",
+                )
+            if rows:
+                place = f"column stimulus_name of {table.name[1:]}"
+                return Presentations(tuple(self._equal(rows)), place)
+        raise RecordingError(
+            self.path, f"no frame of {self.name} was shown under the name {clip}", ""
+        )
+
+    def tell_clips(self) -> None:
+        """Notice clips that come back in less than half of the movie."""
+        for table in self._tables("stimulus_name"):
+            names = [text(value) for value in table["stimulus_name"][()].tolist()]
+            for name, count in Counter(names).items():
+                rows = self._of_name(table, name) if 2 <= count <= _MANY_ROWS else []
+                long = rows and min(stop - start for start, stop in rows) >= self._shortest()
+                if name != self.name and long and self._show_the_same(rows):
+                    words = "%s: %s shows %s %d times; stimulus=%r reads only these, as repeats"
+                    _log.warning(words, self.path, self.name, name, len(rows), name)
 
     def with_repeat_column(self) -> Presentations | None:
         """Take the rows of this movie in a table of intervals with a column ``repeat``."""
@@ -162,9 +214,14 @@ class _Search:
         """Yield the frames of the rows of each name, those of this movie alone if it is named."""
         names = np.array([text(value) for value in table["stimulus_name"][()].tolist()], object)
         for name in sorted({self.name} if self.name in names else set(names)):
-            rows = [pair for pair in self._rows(table, names == name) if pair[1] > pair[0]]
+            rows = self._of_name(table, name)
             if name == self.name or self._most(rows):
                 yield rows
+
+    def _of_name(self, table: h5py.Group, name: str) -> Ranges:
+        """Return the frames of the rows of one name, without rows of other times."""
+        names = np.array([text(value) for value in table["stimulus_name"][()].tolist()], object)
+        return [pair for pair in self._rows(table, names == name) if pair[1] > pair[0]]
 
     def _most(self, ranges: Ranges) -> bool:
         """Tell whether frames outside would be less than half of the movie."""
@@ -173,10 +230,21 @@ class _Search:
     def _show_the_same(self, ranges: Ranges) -> bool:
         if len(ranges) < 2:
             return False
+        return self._same(self._whole(ranges))
+
+    def _whole(self, ranges: Ranges) -> Ranges:
+        """Return the ranges that are as long as the shortest, the last one aside."""
         lengths = [stop - start for start, stop in ranges]
         least = min(lengths[:-1] if len(lengths) > 2 else lengths)
-        whole = [(start, start + least) for start, stop in ranges if stop - start >= least]
-        return self._same(whole)
+        return [(start, start + least) for start, stop in ranges if stop - start >= least]
+
+    def _differ(self, ranges: Ranges) -> bool:
+        """Tell whether showings are known to have different pictures."""
+        try:
+            self.open_pixels()
+        except RecordingError:
+            return False
+        return not self._same(ranges)
 
     def by_picture_numbers(self) -> Presentations | None:
         """Look for repeats in the numbers of an index series."""
@@ -208,7 +276,8 @@ class _Search:
     def _index(self) -> NDArray[np.intp] | None:
         if text(self.group.attrs.get("neurodata_type", "")) != "IndexSeries":
             return None
-        return picture_numbers(self.group, self.path)[: self.flips.size]
+        numbers = picture_numbers(self.group, self.path)
+        return numbers[self.offset : self.offset + self.flips.size]
 
     def _blocks(self) -> tuple[list[int], int] | None:
         index = self._index()
@@ -281,9 +350,9 @@ class _Search:
         length = ranges[0][1] - ranges[0][0]
         places = np.unique(np.linspace(0, length - 1, _COMPARED).astype(int)).tolist()
         for place in places:
-            firsts = [start for start, _ in ranges]
+            firsts = [self.offset + start for start, _ in ranges]
             if rest is not None and rest[0] + place < rest[1]:
-                firsts.append(rest[0])
+                firsts.append(self.offset + rest[0])
             shown = [pixels.raw(first + place, first + place + 1) for first in firsts]
             if not all(_equal_frames(shown[0], other) for other in shown[1:]):
                 return False

@@ -240,3 +240,20 @@ def test_the_mouse_s_checkers_are_drawn_again_from_nwb_2(lab_file, data_dir):
     np.testing.assert_array_equal(
         contrast[:, 12:36, 20:44], (2.0 * bits - 1).transpose(0, 2, 1).astype(np.float32)
     )
+
+
+@pytest.mark.parametrize("number", [-10000, 0])
+def test_a_seed_whose_series_has_one_number_and_one_time_needs_pulses(lab_file, number):
+    """A checker of which nothing but its seed and beginning is kept; pulses come every 3 frames."""
+    flips = 2 + np.cumsum(np.random.default_rng(1).uniform(0.9, 1.1, 60)) / 60
+    pulses = base.TimeSeries("ttl", data=np.ones(20), unit="n.a.", timestamps=flips[::3])
+    seed = series("ran1, seed -10000", data=np.array([number]), timestamps=flips[:1])
+    path = lab_file(seed, change=lambda nwb: nwb.add_acquisition(pulses))
+    noise, ttl = BinaryNoise((5, 4), "ran1"), Triggers("acquisition/ttl", every=3)
+    movie, contrast = opened(path, generator=noise, triggers=ttl)
+    np.testing.assert_array_equal(movie.flips[0][::3], flips[::3])
+    np.testing.assert_array_equal(contrast, noise(60, -10000).transpose(0, 2, 1))
+    for how, words in (({}, "BinaryNoise"), ({"generator": noise}, "Triggers")):
+        with pytest.raises(RecordingError, match="but not the flips") as caught:
+            opened(path, **how)
+        assert words in caught.value.hint and "triggers=" in caught.value.hint

@@ -229,3 +229,42 @@ def test_the_note_of_this_package_comes_before_every_rule(lab_file, tmp_path):
     assert found.found_by == "as written" and len(found.flips) == 3
     with h5py.File(path) as file:
         assert file["stimulus/presentation"]
+
+
+def between(lab_file):
+    """A clip of 40 frames, shown three times between frames that never come back."""
+    others = RNG.integers(20, 220, (3, 90, 4, 3), dtype=np.uint8)
+    data = np.concatenate([part for other in others for part in (other, OTHER)])
+    table = epoch.TimeIntervals("blocks", "what was shown")
+    table.add_column("stimulus_name", "name")
+    for number in range(3):
+        begin = 130 * number
+        for name, start, stop in (("noise", 0, 90), ("clip", 90, 130)):
+            times = {"start_time": 3 + (begin + start) / 30, "stop_time": 3 + (begin + stop) / 30}
+            table.add_row(stimulus_name=name, **times)
+    return lab_file(shown(data), change=lambda nwb: nwb.add_time_intervals(table))
+
+
+def test_a_clip_between_other_frames_is_noticed_and_read_by_its_name(lab_file, caplog):
+    path = between(lab_file)
+    whole = opened(path)
+    assert whole.found_by == "one showing" and whole.flips[0].size == 390
+    assert "movie shows clip 3 times; stimulus='clip' reads only these, as repeats" in caplog.text
+    assert "noise 3 times" not in caplog.text
+    clip = opened(path, name="clip")
+    assert clip.first_frames == (90, 220, 350) and clip.name == "clip"
+    for shown_from, flips in zip((90, 220, 350), clip.flips, strict=True):
+        np.testing.assert_allclose(flips, 3 + (shown_from + np.arange(40)) / 30)
+    contrast = read_stimulus(path, "clip")["contrast"].values
+    mean = OTHER.mean(dtype=float)
+    np.testing.assert_allclose(contrast, (OTHER.transpose(0, 2, 1) - mean) / mean, atol=1e-6)
+    with pytest.raises(RecordingError, match="3 rows of noise in intervals/blocks show different"):
+        opened(path, name="noise")
+    with pytest.raises(RecordingError, match="it has movie; rows of clip, noise"):
+        opened(path, name="bars")
+
+
+def test_stated_repeats_that_show_other_frames_are_refused_before_spikes_are_counted(lab_file):
+    path = between(lab_file)
+    with pytest.raises(RecordingError, match="frames of movie do not repeat after 130"):
+        opened(path, repeat_frames=130)
