@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +85,13 @@ def compare_models(
     -----
     Intervals are percentiles over resamples of contiguous blocks of frames, the same blocks for
     all models, so that differences are paired; means over cells resample the cells as well.
-    Frames that a cell was not observed in are left out for that cell. All metrics are functions
+    Percentiles lie further out where there are few blocks or cells, see
+    `retinacodec.bootstrap.percentiles`. Simulated cells whose rate is log-normal with deviation
+    0.8 are covered by 95 % intervals in 89 to 95 of 100
+    cases with 60 blocks or more, 89 to 93 with 10 or 20; ``cc_max`` and ``oracle``, which are
+    biased downwards in short recordings, in 85 to 90 and 78 to 87.
+    Frames in which a cell was not observed, or not predicted by one of the models that predict
+    it at all, are left out for that cell under every model. All metrics are functions
     of sums over frames, so that a resample costs one small product. Equations:
     `retinacodec.metrics`, `retinacodec.ceilings`.
 
@@ -98,12 +105,14 @@ def compare_models(
     data = Predictions.of(rates, recording, frames)
     scores = data.scores(block_seconds=block_seconds, draws=draws, seed=seed)
     result: dict[str, Any] = {}
+    blocks = int(data.blocks(block_seconds)[-1]) + 1
+    how = _Resampled(blocks, level, seed)
     for name, score in scores.items():
         dims = ("model", "cell") if score.value.ndim == 2 else ("cell",)
-        result |= _summary(name, dims, score.value, score.samples, level, seed)
+        result |= _summary(name, dims, score.value, score.samples, how)
         if dims[0] == "model" and len(data.models) > 1:
             value, samples = (_pairs(values) for values in (score.value, score.samples))
-            result |= _summary(f"difference_{name}", ("pair", "cell"), value, samples, level, seed)
+            result |= _summary(f"difference_{name}", ("pair", "cell"), value, samples, how)
     pairs = [f"{first} - {second}" for first, second in itertools.combinations(data.models, 2)]
     coords = {"model": list(data.models), "cell": list(data.cells)}
     result["reason"] = (("metric", "model", "cell"), _reasons(scores, len(data.models)), {})
@@ -113,7 +122,7 @@ def compare_models(
         attrs={
             "kind": "comparison",
             "frames": len(data.frames),
-            "blocks": int(data.blocks(block_seconds)[-1]) + 1,
+            "blocks": blocks,
             "block_seconds": block_seconds,
             "draws": draws,
             "level": level,
@@ -165,23 +174,40 @@ def draw_comparison(comparison: xr.Dataset, ax: Axes, *, metric: str = "r") -> A
     return ax
 
 
+@dataclass(frozen=True)
+class _Resampled:
+    """How many blocks were resampled, the coverage asked for, and the seed of the cells."""
+
+    blocks: int
+    level: float
+    seed: int
+
+
 def _summary(
-    name: str, dims: tuple[str, ...], value: Array, samples: Array, level: float, seed: int
+    name: str, dims: tuple[str, ...], value: Array, samples: Array, how: _Resampled
 ) -> dict[str, Any]:
-    """Return a metric (..., cell) and its mean over cells as variables with their intervals."""
+    """Return a metric (..., cell) and its mean over cells as variables with their intervals.
+
+    A cell without a value has none in any resample, so that resamples average the same cells.
+    """
+    samples = np.where(np.isnan(value), np.nan, samples)
     everyone = np.ones((1, value.shape[-1]))
-    drawn = _draw_cells(value.shape[-1], len(samples), seed)
+    drawn = _draw_cells(value.shape[-1], len(samples), how.seed)
     mean, means = _mean(value[None], everyone)[0], _mean(samples, drawn)
-    return _with_interval(name, dims, value, samples, level) | _with_interval(
-        f"mean_{name}", dims[:-1], mean, means, level
+    cells = int((~np.isnan(value)).sum(axis=-1).min(initial=value.shape[-1]))
+    fewest = replace(how, blocks=min(how.blocks, cells)) if cells > 1 else how
+    return _with_interval(name, dims, value, samples, how) | _with_interval(
+        f"mean_{name}", dims[:-1], mean, means, fewest
     )
 
 
 def _with_interval(
-    name: str, dims: tuple[str, ...], value: Array, samples: Array, level: float
+    name: str, dims: tuple[str, ...], value: Array, samples: Array, how: _Resampled
 ) -> dict[str, Any]:
     """Return a value and the ends of its interval as variables; NaN ends without resamples."""
-    ends = percentiles(samples, level) if len(samples) else (np.full(value.shape, np.nan),) * 2
+    ends = (np.full(value.shape, np.nan),) * 2
+    if len(samples):
+        ends = percentiles(samples, how.level, blocks=how.blocks)
     metric = name.removeprefix("mean_").removeprefix("difference_")
     units, words = _WORDS[metric]
     attrs = {"units": units, "long_name": words}
@@ -196,7 +222,9 @@ def _pairs(values: Array) -> Array:
     """Return the difference between every two models of (..., model, cell)."""
     models = range(values.shape[-2])
     pairs = itertools.combinations(models, 2)
-    return np.stack([values[..., one, :] - values[..., two, :] for one, two in pairs], axis=-2)
+    with np.errstate(invalid="ignore"):  # two models that are infinitely wrong differ by NaN
+        each = [values[..., one, :] - values[..., two, :] for one, two in pairs]
+    return np.stack(each, axis=-2)
 
 
 def _draw_cells(cells: int, draws: int, seed: int) -> Array:

@@ -70,8 +70,9 @@ def model_tests(
     Notes
     -----
     A difference of one cell is judged by resampling blocks of time, the same for both models:
-    ``p_cell`` is the larger of that of ``t = difference / standard deviation of the resamples``,
-    with one degree of freedom fewer than blocks, and of twice the share of resamples on the other
+    ``p_cell`` is the larger of that of ``t = difference / s``, where ``s`` is the standard
+    deviation of the resamples times ``sqrt(n / (n - 1))`` for n blocks, with n - 1 degrees of
+    freedom, and of twice the share of resamples on the other
     side of zero, ``2 (1 + count) / (1 + draws)``: take more draws for many cells. Over cells,
     each cell counts once: cells of one retina saw one movie, so that the tests speak of the cells
     of this recording. Few cells cannot give small p-values: ``least_p`` says how small.
@@ -123,7 +124,9 @@ def paired_tests(
     Parameters
     ----------
     differences : array_like (cell,)
-        One difference a cell; NaN is left out.
+        One difference a cell; NaN is left out. An infinite one, of a model that holds a spike
+        for impossible, has the largest rank; the mean, its interval and its p-value then are not
+        finite.
     permutations : int, default 9999
         Sign patterns drawn; all patterns up to 14 cells.
     draws : int, default 2000
@@ -153,7 +156,7 @@ def paired_tests(
     (0.03125, 0.03125, 0.03125)
     """
     given = np.asarray(differences, dtype=np.float64)
-    values = given[np.isfinite(given)]
+    values = given[~np.isnan(given)]
     count = values.size
     names = ("mean", "median", "effect")
     if count < 2:
@@ -163,11 +166,16 @@ def paired_tests(
     chosen = np.random.default_rng([seed, 2]).integers(0, count, (draws, count))
     summaries: dict[str, Any] = {"mean": np.mean, "median": np.median, "effect": _rank_biserial}
     found: dict[str, Any] = {}
-    for name, summary in summaries.items():
-        low, high = percentiles(summary(values[chosen], axis=1), level, blocks=count)
-        found |= {name: summary(values[None], axis=1)[0], f"{name}_low": low, f"{name}_high": high}
-    found["p_wilcoxon"] = _wilcoxon(values)
-    found["p_permutation"] = _sign_flips(values, permutations, seed)
+    ranked = _ranked(values)
+    with np.errstate(invalid="ignore"):
+        for name, summary in summaries.items():
+            used = ranked if name == "effect" else values
+            low, high = percentiles(summary(used[chosen], axis=1), level, blocks=count)
+            found[name] = summary(used[None], axis=1)[0]
+            found |= {f"{name}_low": low, f"{name}_high": high}
+    found["p_wilcoxon"] = _wilcoxon(ranked)
+    endless = bool(np.isinf(values).any())
+    found["p_permutation"] = np.nan if endless else _sign_flips(values, permutations, seed)
     found["least_p"] = least_p(count)
     return xr.Dataset(found | {"cells": count})
 
@@ -207,11 +215,10 @@ def _one_metric(
     with np.errstate(invalid="ignore"):
         value = score.value[first] - score.value[second]
         samples = score.samples[:, first] - score.samples[:, second]
-    value = np.where(np.isfinite(value), value, np.nan)
-    samples = np.where(np.isfinite(samples), samples, np.nan)
+    samples = np.where(np.isnan(value), np.nan, samples)
     result = paired_tests(value, permutations=permutations, level=level, seed=seed)
     if len(samples):
-        low, high = percentiles(samples, level)
+        low, high = percentiles(samples, level, blocks=blocks)
         p = _time_p(value, samples, blocks)
     else:
         low, high, p = (np.full(value.shape, np.nan) for _ in range(3))
@@ -228,14 +235,21 @@ def _time_p(value: Array, samples: Array, blocks: int) -> Array:
     """Return two-sided p-values (cell,) of differences from their resamples (draw, cell)."""
     from scipy.stats import t
 
-    known = np.isfinite(samples).sum(axis=0) > 1
+    known = (np.isfinite(samples).sum(axis=0) > 1) & np.isfinite(value)
+    samples = np.where(np.isfinite(samples), samples, np.nan)
     spread = np.full(value.shape, np.nan)
     spread[known] = np.nanstd(samples[:, known], axis=0, ddof=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        size = np.abs(value) / spread
+        size = np.abs(value) / spread / np.sqrt(blocks / max(blocks - 1, 1))
     below, above = (samples <= 0).sum(axis=0), (samples >= 0).sum(axis=0)
     share = 2 * (1 + np.minimum(below, above)) / (1 + np.isfinite(samples).sum(axis=0))
     return np.asarray(np.maximum(2 * t.sf(size, max(blocks - 1, 1)), np.minimum(share, 1.0)))
+
+
+def _ranked(values: Array) -> Array:
+    """Return the values with infinite ones just beyond the largest finite, which ranks them."""
+    top = np.abs(values[np.isfinite(values)]).max(initial=0.0)
+    return np.clip(values, -2 * top - 1, 2 * top + 1)
 
 
 def _rank_biserial(values: Array, axis: int) -> Array:

@@ -32,9 +32,11 @@ def block_labels(frames: int | npt.ArrayLike, length: int) -> npt.NDArray[np.int
     ----------
     frames : int or array_like (time,)
         Number of contiguous frames, or the rising frame numbers themselves; a block never
-        reaches over a gap between them.
+        reaches over a gap of `length` frames or more between them.
     length : int
-        Least frames of a block. A run of frames shorter than that is one block.
+        Least frames from the first of a block to the last, both included. A stretch shorter than
+        that is one block. Frames that are missing here and there, such as every other one, do not
+        make blocks of single frames, which would be taken for independent.
 
     Returns
     -------
@@ -52,6 +54,8 @@ def block_labels(frames: int | npt.ArrayLike, length: int) -> npt.NDArray[np.int
     [0, 0, 0, 0, 1, 1, 1]
     >>> block_labels([0, 1, 2, 3, 10, 11], 2).tolist()
     [0, 0, 1, 1, 2, 2]
+    >>> block_labels([0, 2, 4, 6, 8, 10], 6).tolist()
+    [0, 0, 0, 0, 0, 0]
     """
     numbers = np.arange(frames) if isinstance(frames, int) else np.asarray(frames)
     problems = Problems()
@@ -59,11 +63,12 @@ def block_labels(frames: int | npt.ArrayLike, length: int) -> npt.NDArray[np.int
     problems.require(bool((np.diff(numbers) > 0).all()), "frame numbers must rise")
     problems.require(length >= 1, f"length: expected at least 1 frame, got {length}")
     problems.raise_as("blocks")
-    starts = np.flatnonzero(np.diff(numbers, prepend=numbers[0] - 2) > 1)
+    starts = np.flatnonzero(np.diff(numbers, prepend=numbers[0] - length - 1) > length)
     sizes = np.diff(starts, append=numbers.size)
-    blocks = np.maximum(sizes // length, 1)
-    place = np.arange(numbers.size) - np.repeat(starts, sizes)
-    within = place * np.repeat(blocks, sizes) // np.repeat(sizes, sizes)
+    spans = numbers[starts + sizes - 1] - numbers[starts] + 1
+    blocks = np.maximum(spans // length, 1)
+    place = numbers - np.repeat(numbers[starts], sizes)
+    within = place * np.repeat(blocks, sizes) // np.repeat(spans, sizes)
     return within + np.repeat(np.cumsum(blocks) - blocks, sizes)
 
 
@@ -132,7 +137,8 @@ def percentiles(
     values = np.asarray(samples, dtype=np.float64)
     empty = np.isnan(values).all(axis=0)
     filled = np.where(empty, 0.0, values)
-    low, high = np.nanquantile(filled, [tail, 1 - tail], axis=0)
+    with np.errstate(invalid="ignore"):  # between an infinite value and another
+        low, high = np.nanquantile(filled, [tail, 1 - tail], axis=0)
     return np.where(empty, np.nan, low), np.where(empty, np.nan, high)
 
 

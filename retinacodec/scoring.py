@@ -64,7 +64,8 @@ class Predictions:
     frame_rate : float
         Hz.
     counts : ndarray (time, cell)
-        Spikes in each frame, NaN where not observed.
+        Spikes in each frame, NaN where not observed, or not predicted by every model that has
+        any prediction for the cell: all models are scored on the same frames.
     expected : ndarray (time, model, cell)
         Predicted spikes in each frame.
     repeats : ndarray (repeat, time, cell) or None
@@ -106,24 +107,14 @@ class Predictions:
         Raises
         ------
         InputError
-            If no frame is predicted by all models or the cells do not match.
+            If no frame is predicted by all models, the cells do not match, a rate is negative or
+            infinite, or frames are no frame numbers of the recording.
         """
         cells = tuple(str(cell) for cell in recording["cell"].values)
+        _check_rates(rates, cells)
         frame_rate = float(recording.attrs["frame_rate"])
-        problems = Problems()
-        problems.require(len(rates) > 0, "no model")
-        places = {}
-        for name, rate in rates.items():
-            problems.require(rate.dims == ("time", "cell"), f"{name}: dims must be (time, cell)")
-            fits = rate.sizes.get("cell") == len(cells)
-            problems.require(
-                fits, f"{name}: {rate.sizes.get('cell')} cells, the recording has {len(cells)}"
-            )
-            lowest = float(rate.min())
-            problems.require(not lowest < 0, f"{name}: a rate is below zero ({lowest:g} Hz)")
-            places[name] = _frame_numbers(rate, recording, frame_rate)
-        problems.raise_as("compare_models")
-        common = np.arange(recording.sizes["time"]) if frames is None else np.unique(frames)
+        places = {name: _frame_numbers(rate, recording, name) for name, rate in rates.items()}
+        common = _asked(frames, recording.sizes["time"])
         for place in places.values():
             common = np.intersect1d(common, place[place >= 0])
         if common.size < 2:
@@ -131,21 +122,25 @@ class Predictions:
                 "compare_models: fewer than 2 frames are predicted by every model; check that "
                 "rates and recording have the same times"
             )
-        expected = [
-            _in_order(rate, cells)[_rows(places[name], common)] / frame_rate
+        each = [
+            _in_order(name, rate, cells)[_rows(places[name], common)] / frame_rate
             for name, rate in rates.items()
         ]
+        expected = np.stack(each, axis=1).astype(np.float64)
+        known = np.isfinite(expected)
+        shared = (known | ~known.any(axis=0)).all(axis=1)  # a model without any counts for none
         counts = recording["spike_count"].transpose("time", "cell").values[common]
         repeats = None
         if "repeats" in recording and recording.sizes["repeat"] > 1:
-            repeats = recording["repeats"].transpose("repeat", "time", "cell").values[:, common]
+            trials = recording["repeats"].transpose("repeat", "time", "cell").values[:, common]
+            repeats = np.where(shared, trials, np.nan)
         return cls(
             models=tuple(rates),
             cells=cells,
             frames=common,
             frame_rate=frame_rate,
-            counts=counts.astype(np.float64),
-            expected=np.stack(expected, axis=1).astype(np.float64),
+            counts=np.where(shared, counts, np.nan).astype(np.float64),
+            expected=expected,
             repeats=repeats,
         )
 
@@ -178,7 +173,11 @@ class Predictions:
 
         def sums(terms: Array) -> Array:
             blocks = np.add.reduceat(terms, starts, axis=0)
-            return np.concatenate([blocks.sum(axis=0)[None], np.tensordot(chosen, blocks, 1)])
+            endless = np.isneginf(blocks)  # 0 times infinity is nothing: the block was not drawn
+            drawn = np.tensordot(chosen, np.where(endless, 0.0, blocks), 1)
+            if endless.any():
+                drawn[np.tensordot(chosen, endless.astype(float), 1) > 0] = -np.inf
+            return np.concatenate([blocks.sum(axis=0)[None], drawn])
 
         with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
             warnings.simplefilter("ignore", UndefinedMetric)
@@ -194,14 +193,59 @@ class Predictions:
         return block_labels(self.frames, int(np.ceil(block_seconds * self.frame_rate)))
 
 
-def _frame_numbers(
-    rate: xr.DataArray, recording: xr.Dataset, frame_rate: float
-) -> npt.NDArray[np.intp]:
+def _check_rates(rates: Mapping[str, xr.DataArray], cells: tuple[str, ...]) -> None:
+    """Raise one error that names all that is wrong with predictions."""
+    problems = Problems()
+    problems.require(len(rates) > 0, "no model")
+    for name, rate in rates.items():
+        if not problems.require(rate.dims == ("time", "cell"), f"{name}: expected (time, cell)"):
+            continue
+        for dim in rate.dims:
+            problems.require(dim in rate.coords, f"{name}: no coordinate {dim!r}")
+        have = rate.sizes["cell"]
+        problems.require(
+            have == len(cells), f"{name}: {have} cells, the recording has {len(cells)}"
+        )
+        lowest, highest = _ends(rate.values)
+        problems.require(not lowest < 0, f"{name}: a rate is below zero ({lowest:g} Hz)")
+        problems.require(not np.isposinf(highest), f"{name}: a rate is infinite")
+        if "time" in rate.coords:
+            rising = bool((np.diff(rate["time"].values) > 0).all())
+            problems.require(rising, f"{name}: times must rise from frame to frame")
+    problems.raise_as("compare_models")
+
+
+def _ends(values: Array) -> tuple[float, float]:
+    """Return the least and the largest value, without NaN."""
+    known = values[~np.isnan(values)]
+    return (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
+
+
+def _asked(frames: npt.ArrayLike | None, count: int) -> npt.NDArray[np.intp]:
+    """Return the frames to score, rising; a mask or a number outside the recording is refused."""
+    if frames is None:
+        return np.arange(count)
+    given = np.asarray(frames)
+    whole = given.ndim == 1 and (given.size == 0 or np.issubdtype(given.dtype, np.integer))
+    if not whole or (given.size and (given.min() < 0 or given.max() >= count)):
+        raise InputError(
+            f"frames: expected frame numbers from 0 to {count - 1}, got {given.dtype} of shape "
+            f"{given.shape}; of a mask take np.flatnonzero"
+        )
+    return np.unique(given).astype(np.intp)
+
+
+def _frame_numbers(rate: xr.DataArray, recording: xr.Dataset, name: str) -> npt.NDArray[np.intp]:
     """Return the frame of the recording at each time of a prediction, -1 where there is none."""
     shown, asked = recording["time"].values, rate["time"].values
-    after = np.clip(np.searchsorted(shown, asked), 1, len(shown) - 1)
+    after = np.clip(np.searchsorted(shown, asked), 1, max(1, len(shown) - 1))
+    after = np.minimum(after, len(shown) - 1)
     nearest = after - (asked - shown[after - 1] < shown[after] - asked)
-    return np.where(np.abs(shown[nearest] - asked) < 0.25 / frame_rate, nearest, -1)
+    near = np.abs(shown[nearest] - asked) < 0.25 / float(recording.attrs["frame_rate"])
+    found = np.where(near, nearest, -1)
+    if (np.diff(found[near]) <= 0).any():
+        raise InputError(f"{name}: two times lie on one frame of the recording")
+    return found
 
 
 def _rows(places: npt.NDArray[np.intp], frames: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
@@ -210,11 +254,22 @@ def _rows(places: npt.NDArray[np.intp], frames: npt.NDArray[np.intp]) -> npt.NDA
     return rows[np.searchsorted(places[rows], frames)]
 
 
-def _in_order(rate: xr.DataArray, cells: tuple[str, ...]) -> Array:
+def _in_order(name: str, rate: xr.DataArray, cells: tuple[str, ...]) -> Array:
     """Return a prediction (time, cell) in the recording's order of cells."""
     names = [str(cell) for cell in rate["cell"].values]
-    order = [names.index(cell) for cell in cells] if set(names) == set(cells) else slice(None)
-    return np.asarray(rate.values[:, order])
+    if names == list(cells):
+        return np.asarray(rate.values)
+    if set(names) == set(cells):
+        return np.asarray(rate.values[:, [names.index(cell) for cell in cells]])
+    numbered = names == [str(number) for number in range(len(names))]
+    same = sorted(set(names) & set(cells))
+    if same and not numbered:
+        raise InputError(
+            f"{name}: {len(same)} of {len(cells)} cells have names of the recording "
+            f"({', '.join(same[:3])}), the others not; rename them, so that all agree, or number "
+            "them 0, 1, ... to match by position"
+        )
+    return np.asarray(rate.values)
 
 
 def _response_terms(data: Predictions) -> Array:

@@ -1,5 +1,7 @@
 """Tests between models against scipy, exact enumeration and planted differences."""
 
+import warnings
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -112,3 +114,38 @@ def test_bad_calls_are_refused():
         model_tests(rates, recording, metrics=["cc_norm"])
     with pytest.raises(InputError, match="at least 1 s"):
         model_tests(rates, recording, block_seconds=0.1)
+
+
+def test_an_infinitely_worse_cell_is_not_left_out():
+    rates, recording = _planted(8, {"one": 0.2, "two": 0.2}, seed=3)
+    spiked = np.flatnonzero(recording["spike_count"].values[:, 0])[0]
+    rates["two"][spiked, 0] = 0.0
+    found = model_tests(rates, recording, metrics=["bits_per_spike"], draws=50).isel(pair=0)
+    one = found.isel(metric=0)
+    assert int(one["cells"]) == 8 and np.isposinf(one["mean"])
+    values = one["difference"].values
+    ranked = np.where(np.isinf(values), 99.0, values)
+    assert float(one["p_wilcoxon"]) == pytest.approx(scipy.stats.wilcoxon(ranked).pvalue)
+    assert np.isnan(one["p_permutation"]) and np.isnan(one["p_cell"][0])
+    assert np.isfinite(one["p_cell"][1:]).all()
+
+
+def test_silent_unobserved_and_single_cells_give_reasons_and_no_warnings():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rates, recording = _planted(4, {"one": 0.3, "two": 0.6}, seed=5, frames=600)
+        counts = recording["spike_count"].values
+        counts[:, 0] = 0
+        counts[:, 1] = np.nan
+        rates["two"][:, 2] = np.nan
+        found = compare_models(rates, recording, draws=60)
+        assert np.isnan(found["r"].values[:, :2]).all() and (found["reason"][0, :, 0] != "").all()
+        assert np.isfinite(found["r"].values[:, 3]).all() and np.isfinite(found["mean_r"]).all()
+        tests = model_tests(rates, recording, draws=60)
+        assert np.isnan(tests["p_wilcoxon"]).all() and (tests["cells"] == 1).all()
+        alone = {name: rate[:, 3:] for name, rate in rates.items()}
+        single = compare_models(alone, recording.isel(cell=[3]), draws=60)
+        for end in ("", "_low", "_high"):
+            np.testing.assert_allclose(single[f"mean_r{end}"], single[f"r{end}"][:, 0])
+        short = compare_models(alone, recording.isel(cell=[3]), np.arange(50), draws=60)
+        assert short.attrs["blocks"] == 1 and np.isnan(short["r_low"]).all()
