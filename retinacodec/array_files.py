@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from retinacodec.errors import RecordingError
 from retinacodec.import_choice import Choice
 from retinacodec.import_movies import checked_flips, mapping_of, movie_block, pixel_side
-from retinacodec.nwb_session import Prepared, Session
+from retinacodec.nwb_session import ISOLATED_RETINA, Prepared
 from retinacodec.nwb_trains import Train
 
 __all__ = ["ArrayFiles"]
@@ -245,14 +245,9 @@ def _table(path: Path) -> dict[str, Array]:
 
 
 _SESSION = replace(
-    Session(),
+    ISOLATED_RETINA,
     description="Recording of isolated retina, converted from arrays.",
     experiment_description="Responses of retinal cells to a movie.",
-    experimenter=("Unknown, unknown",),
-    lab="unknown",
-    institution="unknown",
-    keywords=("retina", "ganglion cell", "visual stimulus"),
-    subject_id="unknown",
     species="http://purl.obolibrary.org/obo/NCBITaxon_7742",
     subject_description="isolated retina; the arrays name no animal (a vertebrate)",
     notes="The session start is that of the conversion.",

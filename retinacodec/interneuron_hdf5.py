@@ -15,7 +15,7 @@ from retinacodec.import_choice import Choice
 from retinacodec.import_movies import checked_flips, mapping_of, movie_block, pixel_side
 from retinacodec.nwb_coding import Block
 from retinacodec.nwb_contrast import Contrast
-from retinacodec.nwb_session import Prepared, Session
+from retinacodec.nwb_session import ISOLATED_RETINA, Prepared
 from retinacodec.nwb_traces import Trace
 
 __all__ = ["InterneuronHdf5"]
@@ -115,16 +115,10 @@ class InterneuronHdf5:
 
 
 _SESSION = replace(
-    Session(),
+    ISOLATED_RETINA,
     description="Intracellular recording of isolated retina, converted from laboratory HDF5.",
     experiment_description="Membrane potential of retinal interneurons under visual stimuli.",
-    experimenter=("Unknown, unknown",),
-    lab="unknown",
-    institution="unknown",
     keywords=("retina", "interneuron", "membrane potential", "visual stimulus"),
-    subject_id="unknown",
-    species="Ambystoma tigrinum",
-    subject_description="isolated retina",
     notes=(
         "Potentials were detrended by the source. The session start is that of the conversion; "
         "movies that counted their time from zero were placed one second after one another."

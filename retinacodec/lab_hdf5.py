@@ -16,7 +16,7 @@ from retinacodec.import_choice import Choice
 from retinacodec.import_movies import checked_flips, mapping_of, movie_block, pixel_side
 from retinacodec.lab_responses import Responses, responses_of
 from retinacodec.nwb_coding import Block
-from retinacodec.nwb_session import Prepared, Session
+from retinacodec.nwb_session import ISOLATED_RETINA, Prepared
 from retinacodec.nwb_traces import Trace
 from retinacodec.nwb_trains import trains_of_counts
 from retinacodec.schema import make_recording
@@ -117,16 +117,9 @@ class LabHdf5:
         return [part for part in _PARTS if f"{part}/stimulus" in file]
 
 
-_SESSION = Session(
+_SESSION = replace(
+    ISOLATED_RETINA,
     description="Recording of isolated retina, converted from laboratory HDF5.",
-    experiment_description="Responses of retinal ganglion cells to visual stimuli.",
-    experimenter=("Unknown, unknown",),
-    lab="unknown",
-    institution="unknown",
-    keywords=("retina", "ganglion cell", "visual stimulus"),
-    subject_id="unknown",
-    species="Ambystoma tigrinum",
-    subject_description="isolated retina",
     notes=(
         "Spike times are spaced evenly inside each bin, because the source holds counts. The "
         "session start is that of the conversion; a test part that counted its time from zero "

@@ -18,7 +18,7 @@ from retinacodec.matlab_files import matlab_variables, read_matlab
 from retinacodec.matlab_repeats import Repeats, repeats_of
 from retinacodec.nwb_coding import Block
 from retinacodec.nwb_contrast import Contrast
-from retinacodec.nwb_session import Prepared, Session
+from retinacodec.nwb_session import ISOLATED_RETINA, Prepared
 from retinacodec.nwb_trains import CellColumn, Train
 
 __all__ = ["MatlabSpikes"]
@@ -289,16 +289,10 @@ def _electrodes(amplifiers: Any, cells: Sequence[Any], shape: tuple[int, ...]) -
 
 
 _SESSION = replace(
-    Session(),
+    ISOLATED_RETINA,
     description="Recording of isolated retina under full-field flicker, converted from MATLAB.",
     experiment_description="Responses of retinal ganglion cells to full-field flicker.",
-    experimenter=("Unknown, unknown",),
-    lab="unknown",
-    institution="unknown",
     keywords=("retina", "ganglion cell", "full-field flicker", "multielectrode array"),
-    subject_id="unknown",
-    species="Ambystoma tigrinum",
-    subject_description="isolated retina",
     notes=(
         "The source states no animal (a salamander is taken), no date (that of the conversion "
         "stands for it) and no size of the field. The repeats counted their time from zero and "

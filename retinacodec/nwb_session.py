@@ -10,7 +10,7 @@ from retinacodec.nwb_coding import Block
 from retinacodec.nwb_traces import Trace
 from retinacodec.nwb_trains import CellColumn, Train
 
-__all__ = ["Prepared", "Session"]
+__all__ = ["ISOLATED_RETINA", "Prepared", "Session"]
 
 _SYNTHETIC = "http://purl.obolibrary.org/obo/NCBITaxon_32630"  # "synthetic construct"
 
@@ -61,6 +61,20 @@ class Session:
     subject_description: str = "a simulated retina"
     screen: str = "display that showed the movies"
     notes: str = ""
+
+
+ISOLATED_RETINA = Session(
+    description="Recording of isolated retina.",
+    experiment_description="Responses of retinal ganglion cells to visual stimuli.",
+    experimenter=("Unknown, unknown",),
+    lab="unknown",
+    institution="unknown",
+    keywords=("retina", "ganglion cell", "visual stimulus"),
+    subject_id="unknown",
+    species="Ambystoma tigrinum",
+    subject_description="isolated retina",
+)
+"""A recording of which the source says next to nothing; of a salamander, if nothing else."""
 
 
 @dataclass(frozen=True)
