@@ -107,6 +107,8 @@ def _models(study: Study) -> Iterator[Section]:
     yield from picture(study, "comparison")
     yield from picture(study, "traces")
     yield _score_table(study.result("comparison"))
+    if study.has("model_tests"):
+        yield _test_table(study.result("model_tests"))
     yield from picture(study, "training")
 
 
@@ -136,6 +138,26 @@ def _score_table(comparison: xr.Dataset) -> Table:
         columns, rows, units=units,
         caption="Scores on held-out frames with 95 % intervals (block bootstrap over time).",
     )  # fmt: skip
+
+
+def _test_table(tests: xr.Dataset) -> Table:
+    """Return whether one model is better than another, over cells and in single cells."""
+    rows: list[list[Any]] = []
+    for pair in tests["pair"].values.tolist():
+        for metric in tests["metric"].values.tolist():
+            one = tests.sel(pair=pair, metric=metric)
+            numbers = [float(one[name]) for name in ("mean", "mean_low", "mean_high")]
+            chances = [float(one[name]) for name in ("p_wilcoxon", "q_wilcoxon")]
+            counts = [int(one[name]) for name in ("better", "worse", "cells")]
+            rows.append([pair, metric, *numbers, *chances, *counts])
+    least = float(tests["least_p"].max())
+    return Table(
+        ("models", "metric", "difference", "low", "high", "p", "q", "better", "worse", "cells"),
+        rows,
+        caption="Paired differences: mean over cells with its 95 % interval, Wilcoxon test over "
+        "cells (q: false discovery rate over pairs and metrics), and the numbers of cells in which "
+        f"the first is better or worse by itself. So few cells cannot give p below {least:.2g}.",
+    )
 
 
 def _modes(study: Study) -> Iterator[Section]:

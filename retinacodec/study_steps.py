@@ -117,12 +117,10 @@ def _compare(study: Study) -> None:
     if study.has("rate_glm"):
         rates["GLM"] = study.result("rate_glm")
     study.keep("rates", xr.Dataset(rates))
-    study.keep(
-        "comparison",
-        analyses.compare_models(
-            rates, inputs.recording, inputs.split.test, seed=study.settings.seed
-        ),
-    )
+    scored: dict[str, Any] = {"frames": inputs.split.test, "seed": study.settings.seed}
+    study.keep("comparison", analyses.compare_models(rates, inputs.recording, **scored))
+    if len(rates) > 1:
+        study.keep("model_tests", analyses.model_tests(rates, inputs.recording, **scored))
     compare_averages(study, circuits)
 
 
