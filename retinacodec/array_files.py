@@ -208,6 +208,10 @@ def _train(cell: str, times: Array, scale: float, path: Path) -> Train:
         raise RecordingError(
             path, f"cell {cell}: expected finite times in one dimension, got shape {values.shape}"
         )
+    falls = int((np.diff(values) < 0).sum())
+    if falls:
+        words = "%s: times of cell %s fall back in %d places; they are put in order"
+        _log.warning(words, path, cell, falls)
     return Train(cell, np.sort(values * scale if scale != 1 else values))
 
 
@@ -223,7 +227,7 @@ def _text(path: Path) -> Array:
     try:
         return np.array(path.read_text().replace(",", " ").split(), dtype=np.float64)
     except (ValueError, OSError) as error:
-        raise RecordingError(path, f"holds other than times: {str(error)[:100]}") from error
+        raise RecordingError(path, "holds other than times", "save numbers only") from error
 
 
 def _table(path: Path) -> dict[str, Array]:

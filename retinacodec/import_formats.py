@@ -8,6 +8,7 @@ from typing import Protocol
 import h5py
 
 from retinacodec.array_files import ArrayFiles
+from retinacodec.errors import RecordingError
 from retinacodec.hdf5_safety import is_hdf5, open_hdf5
 from retinacodec.import_choice import Choice
 from retinacodec.interneuron_hdf5 import InterneuronHdf5
@@ -87,10 +88,29 @@ def recognised_path(path: str | Path) -> PathFormat | None:
     -------
     PathFormat or None
         None where there is nothing, or it is for `recognised` or for nobody.
+
+    Raises
+    ------
+    RecordingError
+        If links in a folder of such a layout lead out of it, as films beside a file may not.
     """
     place = Path(path)
     found = next((one for one in PATH_FORMATS if place.exists() and one.recognises(place)), None)
+    if found is not None:
+        _refuse_links_out(place)
     if found is None or place.is_dir() or not is_hdf5(place):
         return found
     with open_hdf5(place, unread=UNREAD) as file:
         return None if recognised(file) else found
+
+
+def _refuse_links_out(place: Path) -> None:
+    """Refuse links in a folder that show files of other folders as if they lay in it."""
+    if not (place.is_dir() or place.name == "stimulus.npy"):
+        return
+    home = (place if place.is_dir() else place.parent).resolve()
+    for entry in (*home.iterdir(), *home.glob("*/*")):
+        if entry.is_symlink() and home not in entry.resolve().parents:
+            raise RecordingError(
+                entry, "is a link to a file elsewhere", "put the file itself into the folder"
+            )

@@ -154,3 +154,34 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "all.npz", stimulus=np.zeros((1000, 50, 50), np.uint8))
     with pytest.raises(RecordingError, match="expands to absurd sizes"):
         import_recording(tmp_path / "all.npz", tmp_path / "new.nwb", pixel_um=50)
+
+
+def test_links_out_of_the_folder_are_refused_and_no_foreign_line_is_quoted(folder, tmp_path):
+    """A folder that was handed on must not show other files as its own."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    np.save(elsewhere / "x.npy", np.arange(9.0))
+    (elsewhere / "secret.txt").write_text("name:password")
+    for link, target in (
+        ("spikes/x.npy", elsewhere / "x.npy"),
+        ("spikes/secret.txt", elsewhere / "secret.txt"),
+        ("more", elsewhere),
+    ):
+        (folder / link).symlink_to(target)
+        for source in (folder, folder / "stimulus.npy"):
+            with pytest.raises(RecordingError, match="is a link to a file elsewhere"):
+                import_recording(source, tmp_path / "out.nwb", pixel_um=50)
+        (folder / link).unlink()
+    (folder / "inside.npy").symlink_to(folder / "stimulus.npy")
+    import_recording(folder, tmp_path / "out.nwb", pixel_um=50)
+    (folder / "spikes" / "b.txt").write_text("name:password")
+    with pytest.raises(RecordingError) as caught:
+        import_recording(folder, tmp_path / "other.nwb", pixel_um=50)
+    assert "password" not in str(caught.value)
+    assert not (tmp_path / "other.nwb").exists()
+
+
+def test_times_out_of_order_are_noticed(folder, tmp_path, caplog):
+    (folder / "spikes" / "late.txt").write_text("3 1 2 0.5")
+    import_recording(folder, tmp_path / "out.nwb", pixel_um=50)
+    assert "times of cell late fall back in 2 places" in caplog.text
