@@ -151,12 +151,13 @@ def _test_table(tests: xr.Dataset) -> Table:
             counts = [int(one[name]) for name in ("better", "worse", "cells")]
             rows.append([pair, metric, *numbers, *chances, *counts])
     least = float(tests["least_p"].max())
+    few = f" So few cells cannot give p below {least:.2g}." if least > 0.001 else ""
     return Table(
         ("models", "metric", "difference", "low", "high", "p", "q", "better", "worse", "cells"),
         rows,
         caption="Paired differences: mean over cells with its 95 % interval, Wilcoxon test over "
         "cells (q: false discovery rate over pairs and metrics), and the numbers of cells in which "
-        f"the first is better or worse by itself. So few cells cannot give p below {least:.2g}.",
+        f"the first is better or worse by itself.{few}",
     )
 
 
