@@ -11,7 +11,7 @@ import xarray as xr
 
 from retinacodec.analyses.sta_significance import ShiftNull, sta_significance
 from retinacodec.errors import InputError, Problems
-from retinacodec.schema import check_pair, check_recording, check_stimulus
+from retinacodec.schema import check_pair, check_recording, check_stimulus, make_recording
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,8 +43,8 @@ def check_alignment(
     ----------
     movie : Stimulus
         ``contrast`` (time, y, x).
-    recording : Recording
-        ``spike_count`` (time, cell) on its frames.
+    recording : Recording or Traces
+        ``spike_count`` or ``trace`` (time, cell) on its frames.
     past_s, future_s : float, default 0.5 and 0.25
         How far to look before and after the frame of a spike, s.
     most_pixels : int, default 256
@@ -76,8 +76,10 @@ def check_alignment(
     Averages and their chance levels are those of `sta_significance` with every circular shift as
     null; the future is the past of responses that come `future_s` later. The delay of stretch b
     is, to first order, ``<k_b - k, dk/dt> / <dk/dt, dk/dt>`` with ``k`` the average of the others
-    at the peak pixel; the drift is the weighted regression line through the delays.
+    at the peak pixel; the drift is the weighted regression line through the delays. A trace stands
+    for spikes by its height above its lowest value, in standard deviations.
     """
+    recording = _as_responses(recording)
     rate = _checked(movie, recording, past_s, future_s, most_pixels, blocks)
     history, future = (max(2, round(span * rate)) for span in (past_s, future_s))
     coarse = _coarse(movie, most_pixels)
@@ -213,6 +215,28 @@ def _checked(
     problems.require(blocks >= 3, f"blocks: expected 3 or more, got {blocks}")
     problems.raise_as("check_alignment")
     return float(recording.attrs["frame_rate"])
+
+
+def _as_responses(recording: xr.Dataset) -> xr.Dataset:
+    """Return a recording; of traces, how far each lies above its lowest value."""
+    if "trace" not in recording or "spike_count" in recording:
+        return recording
+    trace = recording["trace"].transpose("time", "cell")
+    values = trace.values.astype(np.float64)
+    known = np.isfinite(values)
+    lowest = np.where(known, values, np.inf).min(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        height = np.where(known, values - lowest, 0.0)
+        mean = height.sum(axis=0) / known.sum(axis=0)
+        spread = np.sqrt((known * (height - mean) ** 2).sum(axis=0) / known.sum(axis=0))
+        height = np.where(known, height / np.where(spread > 0, spread, 1.0), np.nan)
+    return make_recording(
+        height,
+        time=recording["time"].values,
+        frame_rate=float(recording.attrs["frame_rate"]),
+        cells=[str(cell) for cell in recording["cell"].values],
+        name=str(recording.attrs.get("name", "")),
+    )
 
 
 def _coarse(movie: xr.Dataset, most_pixels: int) -> xr.Dataset:

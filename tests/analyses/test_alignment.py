@@ -6,6 +6,7 @@ import pytest
 from retinacodec.analyses import alignment_figure, alignment_words, check_alignment
 from retinacodec.errors import InputError
 from retinacodec.schema import make_recording, make_stimulus
+from retinacodec.traces import make_traces
 
 RATE, FRAMES, DELAY = 50.0, 6000, 4
 
@@ -129,3 +130,23 @@ def test_numbers_out_of_range_are_named_together():
         check_alignment(movie, cells_of(movie), past_s=0, blocks=2)
     with pytest.raises(InputError, match="expected what check_alignment"):
         alignment_figure(movie)
+
+
+def test_traces_are_aligned_whatever_their_unit_and_offset():
+    """Membrane potentials below zero, one of them sampled in half of the time, one constant."""
+    movie, rng = noise(), np.random.default_rng(3)
+    pixels = movie["contrast"].values[:, [1, 4], [2, 5]].astype(float)
+    drive = np.roll(pixels, DELAY, axis=0) * [1, -1] + rng.standard_normal((FRAMES, 2))
+    volts = np.column_stack([-0.06 + 1e-3 * drive, np.full(FRAMES, -0.05)])
+    volts[: FRAMES // 2, 1] = np.nan
+    how = {"time": movie["time"].values, "frame_rate": RATE, "cells": ["on", "off", "dead"]}
+    found = check_alignment(movie, make_traces(volts, units="volts", **how))
+    assert found["responds"].values.tolist() == [True, True, False]
+    assert not found["foresees"].values.any()
+    np.testing.assert_allclose(found["peak_lag"][:2], -DELAY / RATE, atol=1e-9)
+    assert found["polarity"].values[:2].tolist() == [1, -1]
+    other = check_alignment(movie, make_traces(1e3 * volts + 7, units="mV", **how))
+    np.testing.assert_allclose(other["peak_past"], found["peak_past"], rtol=1e-3)
+    assert alignment_words(found)[0][0].startswith("2 of 3 cells")
+    wrong = check_alignment(noise(seed=10), make_traces(volts, units="volts", **how))
+    assert not wrong["responds"].values.any()
