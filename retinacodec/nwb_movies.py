@@ -21,7 +21,7 @@ from retinacodec.nwb_pixels import Pixels, has_pixels, is_flicker, pixels_of
 from retinacodec.nwb_presentations import find_presentations
 from retinacodec.nwb_seed_rows import seed_rows
 from retinacodec.nwb_spikes import text
-from retinacodec.nwb_tables import is_table, stimulus_parameters
+from retinacodec.nwb_tables import is_table, stimulus_parameters, stimulus_tables
 from retinacodec.nwb_triggers import Triggers, flips_of
 
 __all__ = ["NwbMovie", "find_movies", "open_movie"]
@@ -149,6 +149,8 @@ def open_movie(
     group, clip = _chosen(file, path, name, generator)
     if generator is not None and is_table(group):
         return _of_rows(file, path, group, generator, triggers, frame_rate)
+    if triggers is None and str(group.name).startswith("/stimulus/templates/"):
+        _refuse_rows_of_frames(file, path, group)
     name = str(group.name).rsplit("/", 1)[-1]
     note = read_note(text(group.attrs.get("comments", "")))
     frames = _frame_count(group, path, allow_external)
@@ -232,6 +234,24 @@ def _refuse_without_movie(file: h5py.File, path: str) -> None:
     if seeds:
         hint += f", or name {seeds[0]} and declare generator="
     raise RecordingError(path, f"has no movie but tables of parameters: {held}", hint)
+
+
+def _refuse_rows_of_frames(file: h5py.File, path: str, template: h5py.Group) -> None:
+    """Refuse the times of a template where a table says, frame by frame, when it was shown."""
+    name = str(template.name).rsplit("/", 1)[-1]
+    for place, table in stimulus_tables(file):
+        column, names = table.get("frame"), table.get("stimulus_name")
+        if not (isinstance(column, h5py.Dataset) and (column.size or 0) > 1):
+            continue
+        words = np.ravel(names[()]).tolist() if isinstance(names, h5py.Dataset) else []
+        if name in place or any(text(word) in (name, "") for word in words):
+            raise RecordingError(
+                path,
+                f"{name} is a template, of which {place} says in {column.size} rows when each "
+                "frame was shown",
+                "make the movie that was shown: make_stimulus(frames[row], time=start_time, ...), "
+                "and pass it as stimulus=",
+            )
 
 
 def _is_movie(thing: Any) -> bool:

@@ -313,3 +313,22 @@ def test_two_clocks_at_once_are_refused(lab_file):
 
     with pytest.raises(InputError, match="triggers= or frame_rate=, got both"):
         opened(lab_file(optical(greys())), triggers=Triggers(), frame_rate=30.0)
+
+
+def test_a_template_whose_frames_a_table_places_in_time_is_not_read_by_its_own_rate(lab_file):
+    """As in public recordings of visual cortex: a row for each frame, and a template at 30 Hz."""
+    table = epoch.TimeIntervals("film_presentations", "one row a frame")
+    table.add_column("stimulus_name", "name")
+    table.add_column("frame", "number of the frame in the template")
+    for row in range(8):
+        times = {"start_time": 0.5 * row, "stop_time": 0.5 * row + 0.5}
+        table.add_row(stimulus_name="film", frame=float(row % 4), **times)
+    path = lab_file(
+        templates=[optical(greys((4, 8, 5)), "film", rate=30.0)],
+        change=lambda nwb: nwb.add_time_intervals(table),
+    )
+    with pytest.raises(
+        RecordingError, match="intervals/film_presentations says in 8 rows"
+    ) as found:
+        read_stimulus(path)
+    assert "stimulus=" in found.value.hint
