@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from retinacodec.analyses.ablation_curves import ablation_curves
+from retinacodec.analyses.ablation_figure import draw_ablation, draw_control
+from retinacodec.analyses.ablation_rankings import (
+    channel_rankings,
+    mode_rankings,
+    superclass_weights,
+)
+from retinacodec.analyses.ablations import ablation_summary
 from retinacodec.analyses.alignment import alignment_words, check_alignment
 from retinacodec.analyses.alignment_figure import alignment_figure
 from retinacodec.analyses.cell_consensus import consensus_clusters, draw_consensus
@@ -33,6 +41,7 @@ from retinacodec.analyses.comparison_table import (
     comparison_words,
     write_comparison_table,
 )
+from retinacodec.analyses.depth_curves import depth_curves, depth_overview
 from retinacodec.analyses.depth_figure import draw_depth
 from retinacodec.analyses.dynamic_fields import (
     draw_dynamic_field,
@@ -92,6 +101,7 @@ from retinacodec.analyses.interneurons import match_interneurons
 from retinacodec.analyses.kernel_summary import kernel_summary
 from retinacodec.analyses.kernels_figure import kernel_gallery
 from retinacodec.analyses.layer_activations import channel_activations, line_movie, pad_movie
+from retinacodec.analyses.map_pictures import draw_masked, map_mask, masked_picture
 from retinacodec.analyses.mode_choice import choose_modes, draw_mode_choice
 from retinacodec.analyses.mode_contrast import contrast_modes, draw_contrast
 from retinacodec.analyses.mode_correlations import draw_mode_correlations, mode_event_correlation
@@ -158,6 +168,7 @@ from retinacodec.analyses.summaries import (
     draw_training,
     relative_residuals,
 )
+from retinacodec.analyses.superclass import superclass_ablation
 from retinacodec.analyses.untrained import untrained_like
 from retinacodec.analyses.window_covariances import NestedShifts
 
@@ -173,11 +184,14 @@ __all__ = [
     "PopulationLN",
     "ShiftNull",
     "WhiteNull",
+    "ablation_curves",
+    "ablation_summary",
     "active_modes",
     "agreement_null",
     "alignment_figure",
     "alignment_words",
     "channel_activations",
+    "channel_rankings",
     "check_alignment",
     "choose_combinations",
     "choose_events",
@@ -201,7 +215,10 @@ __all__ = [
     "consensus_clusters",
     "contrast_modes",
     "correlated_modes",
+    "depth_curves",
+    "depth_overview",
     "distil_modes",
+    "draw_ablation",
     "draw_atoms",
     "draw_ceiling",
     "draw_combination_table",
@@ -210,6 +227,7 @@ __all__ = [
     "draw_consensus",
     "draw_contrast",
     "draw_contributions",
+    "draw_control",
     "draw_coverage",
     "draw_depth",
     "draw_distribution",
@@ -229,6 +247,7 @@ __all__ = [
     "draw_kernel",
     "draw_loadings",
     "draw_loss",
+    "draw_masked",
     "draw_mode_choice",
     "draw_mode_correlations",
     "draw_mode_field",
@@ -286,6 +305,8 @@ __all__ = [
     "loading_at",
     "loading_on",
     "lone_frames",
+    "map_mask",
+    "masked_picture",
     "match_clusters",
     "match_interneurons",
     "match_pathways",
@@ -297,6 +318,7 @@ __all__ = [
     "mode_event_correlation",
     "mode_fields",
     "mode_polarity",
+    "mode_rankings",
     "mode_sets",
     "model_tests",
     "modes_figure",
@@ -329,6 +351,8 @@ __all__ = [
     "state_transitions",
     "static_nonlinearity",
     "subunits",
+    "superclass_ablation",
+    "superclass_weights",
     "telling_modes",
     "untrained_like",
     "write_comparison_table",
