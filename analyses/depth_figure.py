@@ -18,6 +18,7 @@ __all__ = ["draw_depth"]
 
 _LABELS = {
     "hoyer": "Hoyer sparsity",
+    "kappa4": "Inverse participation\nratio (kappa4)",
     "participation": "Participation ratio\n(channels)",
     "kurtosis": "Excess kurtosis",
     "sign_correlation": "Correlation of excitation\nand inhibition",
@@ -38,8 +39,8 @@ def draw_depth(
     ax : matplotlib.axes.Axes
         Where to draw.
     name : str, default "hoyer"
-        ``"hoyer"``, ``"participation"``, ``"kurtosis"``, ``"sign_correlation"`` or
-        ``"dimensions"``.
+        ``"hoyer"``, ``"kappa4"``, ``"participation"``, ``"kurtosis"``, ``"sign_correlation"``
+        or ``"dimensions"``.
     spread : bool, default False
         Shade between the quartiles over samples too.
 

@@ -13,13 +13,18 @@ from retinacodec.analyses.resampling import Resamples, weighted_medians
 from retinacodec.bootstrap import percentiles
 from retinacodec.dimensions import components_for
 from retinacodec.metrics import pearson
-from retinacodec.sparsity import excess_kurtosis, hoyer, participation_ratio
+from retinacodec.sparsity import (
+    excess_kurtosis,
+    hoyer,
+    inverse_participation,
+    participation_ratio,
+)
 
 __all__ = ["STATISTICS", "Measured", "interval", "measure", "sign_correlations"]
 
 Array = npt.NDArray[Any]
 
-STATISTICS = ("hoyer", "participation", "kurtosis", "sign_correlation", "dimensions")
+STATISTICS = ("hoyer", "kappa4", "participation", "kurtosis", "sign_correlation", "dimensions")
 
 _FEWEST = 2
 
@@ -75,6 +80,7 @@ def measure(
     counts = known & rows.any(axis=1)
     each = {
         "hoyer": hoyer(rows, epsilon=0),
+        "kappa4": inverse_participation(rows, epsilon=0),
         "participation": participation_ratio(rows),
         "kurtosis": excess_kurtosis(rows),
         "sign_correlation": sign_correlations(values),

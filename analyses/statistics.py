@@ -22,6 +22,7 @@ Part = Literal["net", "negative", "positive", "both"]
 
 _WORDS = {
     "hoyer": "Hoyer sparsity over channels",
+    "kappa4": "inverse participation ratio over channels",
     "participation": "participation ratio over channels (channels)",
     "kurtosis": "excess kurtosis over channels",
     "sign_correlation": "correlation of negative and positive sums, times -1",
@@ -117,7 +118,7 @@ def layer_statistics(
     Returns
     -------
     xarray.Dataset
-        Over ``layer``, in the order of the tree: medians over samples of ``hoyer``,
+        Over ``layer``, in the order of the tree: medians over samples of ``hoyer``, ``kappa4``,
         ``participation``, ``kurtosis`` and ``sign_correlation``, and ``dimensions``; each with
         ``_low`` and ``_high``, the interval, and the medians with ``_quartile`` (layer,
         quartile), their spread over samples. ``channels``; ``silent``, share of samples in which
@@ -153,7 +154,7 @@ def compare_quantities(
     tree: xr.DataTree,
     quantities: Sequence[str] = ("contribution", "activation"),
     *,
-    part: Part = "net",
+    part: Part | Sequence[Part] = "net",
     labels: npt.ArrayLike | None = None,
     target: Any = None,
     share: float = 0.95,
@@ -170,7 +171,9 @@ def compare_quantities(
         Contributions that keep the other quantities too.
     quantities : sequence of str, default ("contribution", "activation")
         Two variables of the layers or more; the first is compared with each of the others.
-    part, labels, target, share, block_seconds, draws, level, seed
+    part : {"net", "negative", "positive", "both"}, or one for each quantity
+        As in `layer_statistics`.
+    labels, target, share, block_seconds, draws, level, seed
         As in `layer_statistics`.
 
     Returns
@@ -193,9 +196,18 @@ def compare_quantities(
     names = list(quantities)
     if len(names) < 2 or len(set(names)) < len(names):
         raise InputError(f"quantities: expected two or more different ones, got {names}")
-    asked = _Asked(part, labels, target, share, block_seconds, draws, level, seed)
+    which = [part] * len(names) if isinstance(part, str) else list(part)
+    if len(which) != len(names):
+        raise InputError(f"part: expected one, or {len(names)} of them, got {which}")
+    each_asked = [
+        _Asked(one, labels, target, share, block_seconds, draws, level, seed) for one in which
+    ]
+    asked = each_asked[0]
     tables = _layers(tree, names, asked)
-    measured = {name: [asked.measure(table) for table in tables[name]] for name in names}
+    measured = {
+        name: [own.measure(table) for table in tables[name]]
+        for name, own in zip(names, each_asked, strict=True)
+    }
     each = [xr.Dataset(_variables(measured[name], asked), coords=_coords(tree)) for name in names]
     along = xr.DataArray(names, dims="quantity", name="quantity")
     result = xr.concat(each, along, data_vars="all", coords="minimal", compat="override")
@@ -204,7 +216,8 @@ def compare_quantities(
         for k, end in enumerate(("", "_low", "_high")):
             values = np.stack([pair[k] for pair in pairs])
             result[f"difference_{name}{end}"] = (("other", "layer"), values, {"units": "1"})
-    return result.assign_coords(other=names[1:]).assign_attrs(asked.attrs())
+    attrs = asked.attrs() | {"part": part if isinstance(part, str) else which}
+    return result.assign_coords(other=names[1:]).assign_attrs(attrs)
 
 
 @dataclass(frozen=True)
