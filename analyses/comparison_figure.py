@@ -205,7 +205,7 @@ def _clip_far(ax: Axes, values: np.ndarray) -> None:
     ax.set_xlim(low, high)
     for side, count in (("left", int((known < low).sum())), ("right", int((known > high).sum()))):
         if count:
-            place = (0.02, 0.02) if side == "left" else (0.98, 0.02)
+            place = (0.02, 0.35) if side == "left" else (0.98, 0.02)  # clear of the curves
             words = f"{count} further {side}"
             ax.annotate(words, place, xycoords="axes fraction", ha=side, fontsize=6)
 

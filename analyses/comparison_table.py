@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["comparison_table", "comparison_words", "write_comparison_table"]
 
+_LONGEST = 32  # characters of a model's name in a printed table
+
 
 def comparison_table(comparisons: xr.Dataset | Mapping[str, xr.Dataset]) -> pd.DataFrame:
     """Put comparisons of models into a table, a row for each stimulus, model and cell.
@@ -94,29 +96,26 @@ def comparison_words(comparison: xr.Dataset, tests: xr.Dataset | None = None) ->
     Returns
     -------
     str
-        A table of means with intervals and numbers of cells, then a line a pair and metric.
+        A table of means with intervals and numbers of cells, then a table for each pair of models;
+        no line is longer than 100 characters.
     """
     (scores,) = _named(comparison).values()
-    metrics = [str(name) for name in scores["metric"].values]
-    each = [name for name in metrics if scores[name].dims == ("model", "cell")]
-    rows = [["model", *each]]
-    for model in scores["model"].values:
-        one = scores.sel(model=model)
-        rows.append([str(model), *(_mean_words(one, name) for name in each)])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    for name in metrics:
-        if name not in each:
-            lines.append(f"{name} of the recording: {_mean_words(scores, name)}")
+    cells = scores.sizes["cell"]
+    rows = [["metric", "model", "mean", "interval", "cells"]]
+    for name in (str(metric) for metric in scores["metric"].values):
+        if "model" in scores[name].dims:
+            rows += [
+                [name, _short(model), *_mean_words(scores.sel(model=model), name)]
+                for model in scores["model"].values
+            ]
+        else:
+            rows.append([name, "recording", *_mean_words(scores, name)])
     level = scores.attrs["level"]
-    lines.append(
-        f"means over {scores.sizes['cell']} cells with {100 * level:g} % intervals, "
-        f"{scores.attrs['frames']} frames in {scores.attrs['blocks']} blocks"
+    said = (
+        f"means over {cells} cells with {100 * level:g} % intervals, {scores.attrs['frames']} "
+        f"frames in {scores.attrs['blocks']} blocks"
     )
-    return "\n".join([*lines, *([] if tests is None else _test_lines(tests))])
+    return "\n".join([*_aligned(rows), said, *([] if tests is None else _test_lines(tests))])
 
 
 def _named(comparisons: xr.Dataset | Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
@@ -143,31 +142,58 @@ def _row(stimulus: str, one: xr.Dataset) -> dict[str, Any]:
     return row
 
 
-def _mean_words(scores: xr.Dataset, name: str) -> str:
-    """Return a mean over cells with its interval, and how many cells have none."""
+def _aligned(rows: list[list[str]]) -> list[str]:
+    """Return rows of words as lines, columns below each other; a word is not said twice."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines, before = [], ""
+    for row in rows:
+        first = row[0] if row[0] != before else ""
+        before = row[0]
+        words = zip([first, *row[1:]], widths, strict=True)
+        lines.append("  ".join(word.ljust(width) for word, width in words).rstrip())
+    return lines
+
+
+def _short(name: object) -> str:
+    """Return a name that fits its column, cut in its middle."""
+    text = str(name)
+    half = (_LONGEST - 2) // 2
+    return text if len(text) <= _LONGEST else f"{text[:half]}..{text[-half:]}"
+
+
+def _mean_words(scores: xr.Dataset, name: str) -> list[str]:
+    """Return a mean over cells, its interval, and the number of cells that have a value."""
     mean, low, high = (float(scores[f"mean_{name}{end}"]) for end in ("", "_low", "_high"))
+    known = int((~np.isnan(scores[name])).sum())
     if np.isnan(mean):
-        return "no value"
-    missing = int(np.isnan(scores[name]).sum())
-    words = f"{mean:.3f} ({low:.3f} to {high:.3f})"
-    return f"{words}, {missing} without" if missing else words
+        return ["no value", "", str(known)]
+    interval = "none" if np.isnan(low) else f"{low:.3f} to {high:.3f}"
+    return [f"{mean:.3f}", interval, str(known)]
 
 
 def _test_lines(tests: xr.Dataset) -> list[str]:
-    """Return a line for each pair of models and metric."""
+    """Return a table for each pair of models, with a line for each metric."""
     if tests.attrs.get("kind") != "model_tests":
         raise InputError("tests: expected what model_tests returns")
     lines = []
     for pair in tests["pair"].values:
+        rows = [["", "difference", "interval", "p", "q", "better", "worse", "cells"]]
         for metric in tests["metric"].values:
             one = tests.sel(pair=pair, metric=metric)
             mean, low, high = (float(one[f"mean{end}"]) for end in ("", "_low", "_high"))
-            lines.append(
-                f"{pair}, {metric}: {mean:+.3f} ({low:+.3f} to {high:+.3f}), Wilcoxon "
-                f"p = {float(one['p_wilcoxon']):.2g}, q = {float(one['q_wilcoxon']):.2g}; first "
-                f"better in {int(one['better'])}, worse in {int(one['worse'])} of "
-                f"{int(one['cells'])} cells"
-            )
+            counts = [str(int(one[name])) for name in ("better", "worse", "cells")]
+            chances = [f"{float(one[f'{name}_wilcoxon']):.2g}" for name in "pq"]
+            difference = [f"{mean:+.3f}", f"{low:+.3f} to {high:+.3f}"]
+            if np.isnan(mean):
+                difference, chances = ["no value", ""], ["", ""]
+            rows.append([str(metric), *difference, *chances, *counts])
+        lines += ["", " - ".join(map(_short, str(pair).split(" - "))), *_aligned(rows)]
+    lines += [
+        "",
+        "p: Wilcoxon over cells; q: corrected over pairs and metrics; better, worse: cells in",
+        "which the first model of the pair is so by itself, at a false discovery rate of "
+        f"{100 * float(tests.attrs['alpha']):g} %",
+    ]
     least = float(tests["least_p"].max())
     if least > 0.001:
         lines.append(f"so few cells cannot give p below {least:.2g}")

@@ -61,7 +61,7 @@ def compare(
     circuits = _circuits(models)
     reach, latency = _window(circuits, history)
     frames, split = _frames(movie, circuits, reach, latency, all_frames)
-    rates = _rates(movie, circuits, device)
+    rates = _rates(movie, cells, circuits, device)
     window: dict[str, Any] = {"history": reach, "latency": latency}
     _check_names(rates, ln, glm)
     if ln:
@@ -79,6 +79,8 @@ def compare(
         tests = analyses.model_tests(rates, cells, frames, draws=draws, seed=seed)
     print(analyses.comparison_words(scores, tests))
     print(_where(frames, movie, all_frames))
+    if frames is not None:
+        _say_repeats(movie, split, reach, latency)
     if out is not None:
         _write(scores, out, overwrite)
 
@@ -129,11 +131,30 @@ def _frames(
     return test, Split(own.train, own.validation, test)
 
 
-def _rates(movie: xr.Dataset, circuits: dict[str, Circuit], device: str) -> dict[str, xr.DataArray]:
-    """Return what each model predicts."""
+def _rates(
+    movie: xr.Dataset, cells: xr.Dataset, circuits: dict[str, Circuit], device: str
+) -> dict[str, xr.DataArray]:
+    """Return what each model predicts; its outputs are the recording's cells in their order."""
     from retinacodec.circuit import predict
 
-    return {name: predict(one, movie, device=device) for name, one in circuits.items()}
+    names = cells["cell"].values
+    rates = {name: predict(one, movie, device=device) for name, one in circuits.items()}
+    return {
+        name: rate.assign_coords(cell=names) if rate.sizes["cell"] == names.size else rate
+        for name, rate in rates.items()
+    }
+
+
+def _say_repeats(movie: xr.Dataset, split: Split, reach: int, latency: int) -> None:
+    """Print a warning where the test set shows what the training set has shown."""
+    from retinacodec.leaks import repeated_windows
+
+    again = repeated_windows(movie, split, reach, latency)
+    if again.any():
+        print(
+            f"beware: {again.sum()} of {again.size} test windows repeat what was trained on, frame "
+            "by frame;\nthese scores say nothing about new stimuli"
+        )
 
 
 def _check_names(rates: dict[str, xr.DataArray], ln: bool, glm: bool) -> None:

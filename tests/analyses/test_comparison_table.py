@@ -98,10 +98,28 @@ def test_table_has_every_value_and_reason(parts, tmp_path):
 def test_words_say_means_tests_and_the_least_p(parts):
     rates, recording, scores = parts
     words = comparison_words(scores, model_tests(rates, recording, draws=50))
-    mean = float(scores["mean_cc_norm"].sel(model="LN"))
-    assert f"{mean:.3f}" in words and "1 without" in words
-    assert "CNN - LN, r:" in words and "better in 2, worse in 0 of 2 cells" in words
+    lines = words.splitlines()
+    mean, low, high = (
+        float(scores[f"mean_cc_norm{end}"].sel(model="LN")) for end in ("", "_low", "_high")
+    )
+    row = ["LN", f"{mean:.3f}", f"{low:.3f}", "to", f"{high:.3f}", "2"]
+    assert row in [line.split() for line in lines]
+    assert sum(line.startswith("cc_norm") for line in lines) == 1 + 3
+    assert "\nCNN - LN\n" in words and "better  worse  cells" in words
+    start = lines.index("CNN - LN")
+    assert lines[start + 2].split()[0] == "r" and lines[start + 2].split()[-3:] == ["2", "0", "2"]
     assert "cannot give p below 0.5" in words
+
+
+def test_words_fit_a_terminal_whatever_the_models_are_called(parts):
+    rates, recording, _ = parts
+    long = {f"network_{name}_{'x' * 60}": rate for name, rate in rates.items()}
+    words = comparison_words(
+        compare_models(long, recording, draws=20), model_tests(long, recording, draws=20)
+    )
+    assert max(map(len, words.splitlines())) <= 100
+    starts = {line.index(" to ") - 6 for line in words.splitlines()[1:10] if " to " in line}
+    assert max(starts) - min(starts) <= 1
 
 
 def test_figure_has_the_panels_it_has_data_for(parts):

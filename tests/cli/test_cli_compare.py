@@ -49,7 +49,8 @@ def test_scores_are_those_of_the_functions_on_held_out_frames(files, tmp_path, c
     assert code == 0, err
     test = split_blocks(FRAMES, history=HISTORY).test
     assert f"scored on {test.size} held-out frames" in out
-    assert "one - LN, r:" in out and "LN - GLM" in out
+    assert "\none - LN\n" in out and "\nLN - GLM\n" in out
+    assert max(map(len, out.splitlines())) <= 100
     table = pd.read_csv(tmp_path / "comparison.csv")
     assert set(table["model"]) == {"one", "LN", "GLM"} and len(table) == 9
     movie, cells = rc.read_stimulus(path), rc.read_nwb(path)
@@ -69,6 +70,34 @@ def test_all_frames_are_scored_only_when_asked_for(files, capsys):
     assert code == 0, err
     assert "scored on all frames, also those" in out
     assert f"{FRAMES - HISTORY + 1} frames in" in out
+
+
+def test_a_movie_that_repeats_is_said(files, tmp_path, capsys):
+    once = rc.stimuli.white_noise(seconds=4, size=(8, 8), seed=3)
+    movie = once.isel(time=np.tile(np.arange(once.sizes["time"]), 5))
+    movie = movie.assign_coords(time=np.arange(movie.sizes["time"]) / 60)
+    recording = CircuitRetina(size=(8, 8), cells=2).simulate(movie, seed=0)
+    rc.write_nwb(tmp_path / "again.nwb", movie, recording)
+    given = ["compare", tmp_path / "again.nwb", "--no-glm", "--history", "6", "--draws", "20"]
+    code, out, _ = call(capsys, *given)
+    test = split_blocks(1200, history=6).test.size
+    assert code == 0 and f"{test} of {test} test windows repeat what was trained on" in out
+    code, out, _ = call(capsys, "compare", files / "cells.nwb", "--no-glm", "--draws", "20")
+    assert code == 0 and "repeat" not in out
+
+
+def test_outputs_belong_to_the_cells_in_their_order_whatever_their_names(files, tmp_path, capsys):
+    movie, cells = (read(files / "cells.nwb") for read in (rc.read_stimulus, rc.read_nwb))
+    turned = cells.assign_coords(cell=["2", "0", "1"])
+    rc.write_nwb(tmp_path / "turned.nwb", movie, turned)
+    tables = []
+    for path in (files / "cells.nwb", tmp_path / "turned.nwb"):
+        out = tmp_path / path.stem
+        given = ["compare", path, files / "one.safetensors", "--no-ln", "--no-glm", "--draws", "20"]
+        code, _, err = call(capsys, *given, "--out", out)
+        assert code == 0, err
+        tables.append(pd.read_csv(out / "comparison.csv")["r"])
+    np.testing.assert_allclose(*tables)
 
 
 def test_bad_calls_are_one_line(files, capsys):
