@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from retinacodec.errors import InputError
+
+if TYPE_CHECKING:
+    from retinacodec.nwb_generators import Generator
 
 __all__ = [
     "ContrastSettings",
     "CropSettings",
+    "GeneratorSettings",
     "RecordingSettings",
     "StrictSettings",
     "TriggerSettings",
@@ -47,6 +54,34 @@ class TriggerSettings(StrictSettings):
     threshold: float | None = None
 
 
+class GeneratorSettings(StrictSettings):
+    """How noise is drawn that the file keeps as a seed only; what is left out is as in Python."""
+
+    kind: Literal["binary", "gaussian"] = "binary"
+    size: Pixels
+    rng: str
+    order: str | None = None
+    seed: int | None = None
+    hold: int | None = Field(None, ge=1)
+    contrast: tuple[float, float] | None = None
+    white: int | None = None
+    draw: str | None = None
+    sd: float | None = None
+    mean: float | None = None
+    clip: float | None = None
+
+    def declared(self) -> Generator:
+        """Return the declaration; `InputError` where it means nothing."""
+        from retinacodec.nwb_generators import BinaryNoise, GaussianNoise
+
+        given = self.model_dump(exclude_none=True, exclude={"kind"})
+        noise = {"binary": BinaryNoise, "gaussian": GaussianNoise}[self.kind]
+        other = sorted(set(given) - {field.name for field in fields(noise)})
+        if other:
+            raise InputError(f"generator: {self.kind} noise has no {', '.join(other)}")
+        return noise(**given)
+
+
 class RecordingSettings(StrictSettings):
     """The recording: an NWB file, or one in a format that can be imported."""
 
@@ -59,6 +94,7 @@ class RecordingSettings(StrictSettings):
     frame_rate: float | None = Field(None, gt=0)
     repeat_frames: int | None = Field(None, ge=2)
     triggers: TriggerSettings | None = None
+    generator: GeneratorSettings | None = None
     allow_external: tuple[Path, ...] = ()
     cells: tuple[str, ...] | None = None
     names: str | None = None
@@ -79,6 +115,7 @@ class RecordingSettings(StrictSettings):
             "frame_rate": self.frame_rate,
             "repeat_frames": self.repeat_frames,
             "triggers": triggers,
+            "generator": None if self.generator is None else self.generator.declared(),
             "allow_external": self.allow_external,
         }
 
