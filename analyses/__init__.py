@@ -41,6 +41,11 @@ from retinacodec.analyses.comparison_table import (
     comparison_words,
     write_comparison_table,
 )
+from retinacodec.analyses.concept_masks import (
+    attribute_concepts,
+    label_concepts,
+    pixel_concepts,
+)
 from retinacodec.analyses.depth_curves import depth_curves, depth_overview
 from retinacodec.analyses.depth_figure import draw_depth
 from retinacodec.analyses.dynamic_fields import (
@@ -49,6 +54,9 @@ from retinacodec.analyses.dynamic_fields import (
     dynamic_fields,
 )
 from retinacodec.analyses.dynamics_figure import dynamics_figure, dynamics_numbers
+from retinacodec.analyses.explained_masks import channel_masks, map_masks, mode_masks
+from retinacodec.analyses.explanation_nulls import PermutedImages, ShiftedMasks
+from retinacodec.analyses.explanations import explain
 from retinacodec.analyses.field_checks import compare_with_average, draw_field_agreement
 from retinacodec.analyses.field_dynamics import draw_dynamics, field_dynamics
 from retinacodec.analyses.field_film import FieldScene, draw_field_scene, field_film, field_scene
@@ -179,10 +187,12 @@ __all__ = [
     "Gaussian",
     "LinearFilter",
     "NestedShifts",
+    "PermutedImages",
     "Planted",
     "PopulationGLM",
     "PopulationLN",
     "ShiftNull",
+    "ShiftedMasks",
     "WhiteNull",
     "ablation_curves",
     "ablation_summary",
@@ -190,7 +200,9 @@ __all__ = [
     "agreement_null",
     "alignment_figure",
     "alignment_words",
+    "attribute_concepts",
     "channel_activations",
+    "channel_masks",
     "channel_rankings",
     "check_alignment",
     "choose_combinations",
@@ -280,6 +292,7 @@ __all__ = [
     "dynamic_fields",
     "dynamics_figure",
     "dynamics_numbers",
+    "explain",
     "field_dynamics",
     "field_film",
     "field_gallery",
@@ -300,12 +313,14 @@ __all__ = [
     "interneuron_figure",
     "kernel_gallery",
     "kernel_summary",
+    "label_concepts",
     "layer_statistics",
     "line_movie",
     "loading_at",
     "loading_on",
     "lone_frames",
     "map_mask",
+    "map_masks",
     "masked_picture",
     "match_clusters",
     "match_interneurons",
@@ -317,6 +332,7 @@ __all__ = [
     "mode_coverage",
     "mode_event_correlation",
     "mode_fields",
+    "mode_masks",
     "mode_polarity",
     "mode_rankings",
     "mode_sets",
@@ -327,6 +343,7 @@ __all__ = [
     "paired_tests",
     "panel_numbers",
     "pathway_truth",
+    "pixel_concepts",
     "polarity_flips",
     "polarity_states",
     "project_modes",

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from retinacodec.bitsets import Bitsets, count_and, popcount
 from retinacodec.compiled import compiled
-from retinacodec.errors import InputError, Problems
+from retinacodec.errors import Problems
 from retinacodec.formulas import And, Formula, Leaf, Not, Or
 from retinacodec.overlaps import IOU, Overlap
 
@@ -213,10 +213,10 @@ def _write(target: Any, formula: Any, concept: Any, op: Any) -> None:
 
 @compiled
 def _equal(one: Any, other: Any) -> Any:
-    for k in range(one.size):
-        if one[k] != other[k]:
-            return False
-    return True
+    k = 0
+    while k < one.size and one[k] == other[k]:
+        k += 1
+    return k == one.size
 
 
 @compiled
