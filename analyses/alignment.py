@@ -288,7 +288,9 @@ def _delays(
     pixels = movie["contrast"].values[:, place["row"].values, place["column"].values]
     pixels = (pixels - pixels.mean(axis=0)).astype(np.float64)
     counts = recording["spike_count"].transpose("time", "cell").values.astype(np.float64)
-    k = np.nan_to_num(counts - np.nanmean(counts, axis=0))
+    seen = np.isfinite(counts)
+    mean = np.where(seen, counts, 0.0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
+    k = np.nan_to_num(counts - mean)
     edges = np.linspace(history, len(k), blocks + 1).astype(int)
     lags = np.arange(-history + 1, 3)  # a little of the future: delays may shrink
     kernels = np.zeros((blocks, len(lags), k.shape[1]))
@@ -306,9 +308,8 @@ def _delays(
         with np.errstate(invalid="ignore", divide="ignore"):
             against = ((kernels[number] - others) * slope).sum(axis=0) / power
         delay[number] = against * (blocks - 1) / blocks  # now against the mean of all
-    silent = ~(np.nansum(counts, axis=0) > 0)
-    delay[:, silent] = np.nan
     spikes = np.stack([np.nansum(counts[a:b], axis=0) for a, b in pairwise(edges)])
+    delay[~(spikes > 0)] = np.nan  # nor is there a delay where a cell was not observed
     return delay, spikes
 
 

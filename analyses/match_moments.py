@@ -17,6 +17,7 @@ Layers = Mapping[str, xr.DataArray]
 
 FLOORS = (float(np.exp(-15)), float(np.exp(-12)))
 _LEAST = 20
+_ROUNDING = 1e-3  # of the interval between samples, within which two times are one
 _FORGOTTEN = 0.1  # autocorrelation below which a trace no longer knows itself
 
 
@@ -42,6 +43,7 @@ def common_moments(
         fits = each.dims[:2] == ("time", "channel")
         problems.require(fits, f"{name}: expected (time, channel, ...), got {each.dims}")
     problems.raise_as("match_interneurons")
+    layers = {name: _on_moments(traces["time"], each) for name, each in layers.items()}
     others = {*traces.dims, *(dim for each in layers.values() for dim in each.dims)} - {"time"}
     trace, *units = xr.align(
         traces.transpose("time", ...), *layers.values(), join="inner", exclude=others
@@ -54,6 +56,17 @@ def common_moments(
         problems.require(bool(np.isfinite(each).all()), f"{name}: a value is NaN or infinite")
     problems.raise_as("match_interneurons")
     return trace, dict(zip(layers, units, strict=True))
+
+
+def _on_moments(time: xr.DataArray, layer: xr.DataArray) -> xr.DataArray:
+    """Return a layer with the times of traces wherever they differ by rounding alone."""
+    asked, own = layer["time"].values, time.values
+    if own.size < 2 or not (np.diff(own) > 0).all():
+        return layer
+    after = np.clip(np.searchsorted(own, asked), 1, own.size - 1)
+    nearest = after - (asked - own[after - 1] < own[after] - asked)
+    near = np.abs(own[nearest] - asked) < _ROUNDING * np.median(np.diff(own))
+    return layer.assign_coords(time=np.where(near, own[nearest], asked))
 
 
 def match_plan(

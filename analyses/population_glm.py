@@ -170,7 +170,8 @@ def fit_glm(
     Returns
     -------
     PopulationGLM
-        The models; a cell that never changes its response in the training frames has none.
+        The models; a cell that never changes its response in the training frames, or was
+        observed in too few of them for so many folds, has none.
 
     Raises
     ------

@@ -135,7 +135,8 @@ def fit_ln(
     Returns
     -------
     PopulationLN
-        The models; a cell that never changes its response in the training frames has none.
+        The models; a cell that never changes its response in the training frames, or was
+        observed in too few of them for so many folds, has none.
 
     Raises
     ------
@@ -300,4 +301,6 @@ def _likeliest(
 
     begin = np.clip(start[:free], *np.transpose(bounds))
     best = minimize(loss, begin, jac=True, method="L-BFGS-B", bounds=bounds)
+    if not (np.isfinite(best.fun) and np.isfinite(best.x).all()):
+        return loss(begin)[0], np.concatenate([begin, pad])
     return float(best.fun), np.concatenate([best.x, pad])

@@ -99,11 +99,15 @@ class PopulationData:
         seen = self.counts[self.train[:, cell], cell]
         return bool(seen.size > 1 and np.ptp(seen) > 0)
 
+    def enough(self, cell: int, folds: int) -> bool:
+        """Return whether a cell was observed long enough for so many parts."""
+        return int(self.train[:, cell].sum()) >= folds * 4 * (self.history + self.latency)
+
     def folds(self, cell: int, count: int) -> list[Mask]:
         """Return contiguous parts (time,) of a cell's training frames that share no frame."""
         rows = np.flatnonzero(self.train[:, cell])
         gap = self.history + self.latency - 1
-        if rows.size < count * 4 * (gap + 1):
+        if not self.enough(cell, count):
             raise InputError(
                 f"folds: {rows.size} training frames are too few for {count} parts of "
                 f"{4 * (gap + 1)} frames; use fewer folds= or a shorter history="
@@ -183,8 +187,10 @@ def window_groups(
     given = TriggeredResponses(weights, data.train, data.cell, True)
     squares = window_squares(data.contrast, given, data.history, data.latency, window)
     seen = np.concatenate([data.train, data.validation])
+    if not any(data.enough(cell, folds) for cell in range(data.counts.shape[1])):
+        data.folds(int(data.train.sum(axis=0).argmax()), folds)  # raises, in words
     for group in same_windows(squares, seen):
-        cells = [cell for cell in group if data.live(cell)]
+        cells = [cell for cell in group if data.live(cell) and data.enough(cell, folds)]
         if cells:
             yield _group(data, prior or Smooth(), squares[cells[0]], cells, folds)
 

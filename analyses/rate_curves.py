@@ -40,7 +40,12 @@ class CurveFit:
 
 
 def _softplus(x: Array, base: float, scale: float, steepness: float, place: float) -> Array:
-    return np.asarray(base + scale * np.logaddexp(0.0, steepness * (x - place)) / abs(steepness))
+    return np.asarray(base + scale * _log_one_plus_exp(steepness * (x - place)) / abs(steepness))
+
+
+def _log_one_plus_exp(x: Array) -> Array:
+    """Return log(1 + exp(x)); NaN stays NaN without a warning, which np.logaddexp would give."""
+    return np.asarray(np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x))))
 
 
 def _sigmoid(x: Array, base: float, scale: float, steepness: float, place: float) -> Array:
@@ -54,7 +59,7 @@ def _exponential(x: Array, base: float, scale: float, steepness: float) -> Array
 
 def _softplus_slopes(x: Array, _: float, scale: float, steepness: float, place: float) -> Array:
     bent = steepness * (x - place)
-    curve, size = np.logaddexp(0.0, bent), abs(steepness)
+    curve, size = _log_one_plus_exp(bent), abs(steepness)
     rise = expit(bent)
     by_steepness = scale * (rise * (x - place) - curve / steepness) / size
     by_place = -scale * np.sign(steepness) * rise

@@ -268,3 +268,18 @@ def test_drawing_marks_each_interneuron():
     drawn = np.concatenate([points.get_offsets() for points in ax.collections[1:]])
     np.testing.assert_allclose(sorted(drawn[:, 0]), sorted(found.correlation.values), atol=1e-6)
     assert [text.get_text() for text in ax.get_yticklabels()] == ["a", "b", "nothing"]
+
+
+def test_times_that_differ_by_rounding_are_one_moment():
+    rng = np.random.default_rng(11)
+    time = np.arange(400) / 60
+    units = xr.DataArray(rng.normal(size=(400, 3)), dims=("time", "channel"), coords={"time": time})
+    traces = xr.DataArray(
+        units.values[:, :1] + rng.normal(size=(400, 1)),
+        dims=("time", "cell"),
+        coords={"time": np.arange(400) * (1 / 60) + 1e-9},
+    )
+    found = match_interneurons(traces, units, draws=1)
+    exact = match_interneurons(traces.assign_coords(time=time), units, draws=1)
+    assert int(found["moments"][0]) == 400
+    np.testing.assert_array_equal(found["correlation"], exact["correlation"])

@@ -1,5 +1,6 @@
 """Linear-nonlinear and generalised linear models of populations: statsmodels and planted cells."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from retinacodec.analyses.comparison import compare_models
 from retinacodec.analyses.glm_design import history_terms, log_cosines, stimulus_terms
 from retinacodec.analyses.population_glm import fit_glm
 from retinacodec.analyses.population_ln import fit_ln
+from retinacodec.analyses.rate_curves import curve_values
 from retinacodec.axis_bases import cubic_splines
 from retinacodec.errors import InputError
 from retinacodec.field_priors import Ridge, Splines
@@ -218,3 +220,27 @@ def test_bad_calls_are_refused(planted):
         model.predict(_movie(frames=4))
     with pytest.raises(InputError, match="expected filters"):
         model.predict(_movie(frames=100, size=4))
+
+
+def test_curves_of_no_drive_are_nan_and_say_nothing():
+    drive = np.array([np.nan, -800.0, -1.0, 0.0, 2.0, 800.0])
+    with warnings.catch_warnings(), np.errstate(all="raise", under="ignore"):
+        warnings.simplefilter("error")
+        found = curve_values("softplus", np.array([0.5, 2.0, 3.0, 0.2]), drive)
+    expected = 0.5 + 2.0 * np.logaddexp(0, 3.0 * (drive[1:] - 0.2)) / 3.0
+    assert np.isnan(found[0])
+    np.testing.assert_allclose(found[1:], expected, rtol=1e-12)
+
+
+def test_a_cell_observed_for_a_moment_has_no_model_and_stops_no_other():
+    movie = _movie(frames=2000)
+    rng = np.random.default_rng(8)
+    counts = rng.poisson(0.3, size=(2000, 2)).astype(float)
+    counts[60:, 1] = np.nan
+    recording = make_recording(counts, time=movie["time"].values, frame_rate=RATE, cells=["a", "b"])
+    split = split_blocks(2000, history=HISTORY)
+    for fit in (fit_ln, fit_glm):
+        rates = fit(movie, recording, split, history=HISTORY).predict(movie)
+        assert np.isfinite(rates.sel(cell="a")).all() and np.isnan(rates.sel(cell="b")).all()
+        with pytest.raises(InputError, match="training frames are too few for 5 parts"):
+            fit(movie, recording.isel(cell=[1]), split, history=HISTORY)

@@ -6,6 +6,7 @@ of its own interneurons in noise, or, for false alarms, of the same retina watch
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from scipy.signal import lfilter
 from scipy.stats import kstest
 
 from retinacodec import Circuit
-from retinacodec.analyses import channel_activations, match_interneurons
+from retinacodec.analyses import channel_activations, interneuron_figure, match_interneurons
 from retinacodec.bootstrap import draw_blocks, percentiles
 from retinacodec.models import CircuitRetina
 from retinacodec.stimuli import natural_movie
@@ -168,6 +169,18 @@ def _rolled(traces: np.ndarray[Any, Any], units: np.ndarray[Any, Any], shifts: i
             np.take_along_axis(other, one.argmax(axis=1)[:, None], axis=1)
 
 
+def _figure(quick: bool, path: Path) -> None:
+    """Draw the matches of one interneuron of each type, in noise."""
+    retina = _retina()
+    circuit = Circuit(retina, ["interneurons"])
+    movie = natural_movie(seconds=15.0 if quick else 30.0, size=_SIZE, seed=5)
+    traces = _traces(retina, movie, every=8, seed=0).isel(y=0, x=1, drop=True)
+    units = channel_activations(circuit, movie)
+    matches = match_interneurons(traces, units, maps=True, draws=200)
+    traces.attrs["units"] = "drive"
+    interneuron_figure(matches, traces, units, seconds=2.0).savefig(path, dpi=200)
+
+
 if __name__ == "__main__":
     main(
         {
@@ -175,5 +188,6 @@ if __name__ == "__main__":
             "interneurons_noise_alarms": noise_alarms,
             "interneurons_recovery": recovery,
             "interneurons_cost": cost,
-        }
+        },
+        {"interneurons_recovery": _figure},
     )
