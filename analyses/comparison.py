@@ -88,7 +88,7 @@ def compare_models(
     Percentiles lie further out where there are few blocks or cells, see
     `retinacodec.bootstrap.percentiles`. Simulated cells whose rate is log-normal with deviation
     0.8 are covered by 95 % intervals in 89 to 95 of 100
-    cases with 60 blocks or more, 89 to 93 with 10 or 20; ``cc_max`` and ``oracle``, which are
+    cases with 60 blocks or more, 87 to 93 with 10 or 20; ``cc_max`` and ``oracle``, which are
     biased downwards in short recordings, in 85 to 90 and 78 to 87.
     Frames in which a cell was not observed, or not predicted by one of the models that predict
     it at all, are left out for that cell under every model. All metrics are functions
