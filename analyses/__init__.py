@@ -55,7 +55,21 @@ from retinacodec.analyses.dynamic_fields import (
 )
 from retinacodec.analyses.dynamics_figure import dynamics_figure, dynamics_numbers
 from retinacodec.analyses.explained_masks import channel_masks, map_masks, mode_masks
+from retinacodec.analyses.explanation_figure import (
+    draw_explained_image,
+    draw_explanations,
+    explanation_gallery,
+    explanation_rows,
+    explanation_words,
+    explanations_figure,
+)
 from retinacodec.analyses.explanation_nulls import PermutedImages, ShiftedMasks
+from retinacodec.analyses.explanation_tests import (
+    ablation_test,
+    edit_test,
+    paste_patches,
+    paste_test,
+)
 from retinacodec.analyses.explanations import explain
 from retinacodec.analyses.field_checks import compare_with_average, draw_field_agreement
 from retinacodec.analyses.field_dynamics import draw_dynamics, field_dynamics
@@ -196,6 +210,7 @@ __all__ = [
     "WhiteNull",
     "ablation_curves",
     "ablation_summary",
+    "ablation_test",
     "active_modes",
     "agreement_null",
     "alignment_figure",
@@ -247,6 +262,8 @@ __all__ = [
     "draw_dynamics",
     "draw_eigenvalues",
     "draw_events",
+    "draw_explained_image",
+    "draw_explanations",
     "draw_field",
     "draw_field_agreement",
     "draw_field_scene",
@@ -292,7 +309,12 @@ __all__ = [
     "dynamic_fields",
     "dynamics_figure",
     "dynamics_numbers",
+    "edit_test",
     "explain",
+    "explanation_gallery",
+    "explanation_rows",
+    "explanation_words",
+    "explanations_figure",
     "field_dynamics",
     "field_film",
     "field_gallery",
@@ -342,6 +364,8 @@ __all__ = [
     "pad_movie",
     "paired_tests",
     "panel_numbers",
+    "paste_patches",
+    "paste_test",
     "pathway_truth",
     "pixel_concepts",
     "polarity_flips",
