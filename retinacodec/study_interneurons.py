@@ -29,8 +29,8 @@ def match_traces(study: Study) -> None:
     traces = _traces(study)
     if traces is None:
         return
-    circuit, options = _circuit(study), {"seed": study.settings.seed}
-    untrained = [analyses.untrained_like(circuit, seed) for seed in range(_UNTRAINED)]
+    circuit, seed = _circuit(study), study.settings.seed
+    untrained = [analyses.untrained_like(circuit, draw) for draw in range(_UNTRAINED)]
     device = study.settings.device
     try:
         compared = analyses.compare_interneurons(
@@ -39,14 +39,14 @@ def match_traces(study: Study) -> None:
             study.analysed,
             linear=analyses.LinearFilter(prior=Splines()),
             device=device,
-            **options,
+            seed=seed,
         )
     except InputError as error:
         _log.warning("interneurons are not compared: %s", error)
         return
     study.keep("interneurons", compared)
-    units = analyses.channel_activations(circuit, study.analysed, circuit.layers, device=device)
-    found = analyses.match_interneurons(traces, units, maps=True, **options)
+    units = analyses.channel_activations(circuit, study.analysed, _names(circuit), device=device)
+    found = analyses.match_interneurons(traces, units, maps=True, seed=seed)
     study.keep("interneuron_matches", found)
 
 
@@ -55,7 +55,7 @@ def interneuron_drawing(study: Study) -> tuple[Figure, Mapping[str, Any]]:
     compared, found = study.result("interneurons"), study.result("interneuron_matches")
     circuit = _circuit(study)
     units = analyses.channel_activations(
-        circuit, study.analysed, circuit.layers, device=study.settings.device
+        circuit, study.analysed, _names(circuit), device=study.settings.device
     )
     traces = _traces(study)
     assert traces is not None
@@ -107,3 +107,8 @@ def _circuit(study: Study) -> Circuit:
     there = {name for name, _ in circuit.model.named_modules()}
     chosen = norms if set(norms) <= there else layers
     return Circuit(circuit.model, chosen, circuit.history, circuit.latency, outputs=circuit.outputs)
+
+
+def _names(circuit: Circuit) -> tuple[str, ...]:
+    """Return the names of the layers."""
+    return tuple(str(layer) for layer in circuit.layers)
