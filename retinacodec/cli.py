@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import CycloptsError, Parameter
 
 from retinacodec import cli_circuits as cli_circuits
+from retinacodec import cli_classify as cli_classify
 from retinacodec import cli_compare as cli_compare
 from retinacodec import cli_fields as cli_fields
 from retinacodec import cli_recordings as cli_recordings
