@@ -29,13 +29,22 @@ def good(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="session")
+def lean(good):
+    """The good file without the schema it carries, which takes most of the time to look through."""
+    path = shutil.copy(good, good.with_name("lean.nwb"))
+    with h5py.File(path, "r+") as file:
+        del file["specifications"], file.attrs[".specloc"]
+    return path
+
+
 @pytest.fixture
-def bad(good, tmp_path):
-    """Copy the good file and break the copy."""
+def bad(lean, tmp_path):
+    """Copy the lean file and break the copy."""
 
     def broken(change):
         path = tmp_path / "bad.nwb"
-        shutil.copy(good, path)
+        shutil.copy(lean, path)
         with h5py.File(path, "r+") as file:
             change(file)
         return path

@@ -179,7 +179,7 @@ def test_numbers_in_a_compression_that_is_not_installed(bad):
     assert read_stimulus(path)["contrast"].shape == (300, 12, 10)
 
 
-@pytest.mark.parametrize("size", [1 << 10, 10 << 20])
+@pytest.mark.parametrize("size", [1 << 10, 2 << 20])
 def test_an_attribute_of_any_size_does_no_harm(good, tmp_path, size):
     with (
         h5py.File(good) as old,
