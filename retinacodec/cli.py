@@ -16,6 +16,7 @@ from cyclopts import CycloptsError, Parameter
 from retinacodec import cli_circuits as cli_circuits
 from retinacodec import cli_classify as cli_classify
 from retinacodec import cli_compare as cli_compare
+from retinacodec import cli_explain as cli_explain
 from retinacodec import cli_fields as cli_fields
 from retinacodec import cli_recordings as cli_recordings
 from retinacodec.cli_reading import AS_STATED, ReadingOptions
