@@ -135,6 +135,7 @@ from retinacodec.analyses.mode_coverage import (
     mode_coverage,
     specificity,
 )
+from retinacodec.analyses.mode_effects import mode_mode_effects, mode_output_effects
 from retinacodec.analyses.mode_fields import mode_fields
 from retinacodec.analyses.mode_figures import (
     draw_atoms,
@@ -161,6 +162,12 @@ from retinacodec.analyses.planted import SCENARIOS, Planted
 from retinacodec.analyses.polarity_flips import draw_flips, polarity_flips
 from retinacodec.analyses.population_glm import PopulationGLM, fit_glm
 from retinacodec.analyses.population_ln import PopulationLN, fit_ln
+from retinacodec.analyses.pruning import (
+    draw_pruning,
+    importance,
+    pruning_curves,
+    weight_norms,
+)
 from retinacodec.analyses.receptive_fields import (
     draw_sta,
     draw_time_course,
@@ -175,6 +182,11 @@ from retinacodec.analyses.regularised_fields import (
 from retinacodec.analyses.reliability import draw_reliability, response_reliability
 from retinacodec.analyses.retina_panels import retina_panels
 from retinacodec.analyses.scheme import draw_scheme
+from retinacodec.analyses.silencing import (
+    effect_correlations,
+    rival_quantities,
+    silencing_effects,
+)
 from retinacodec.analyses.source_shares import source_shares
 from retinacodec.analyses.sources_figure import draw_source_shares, draw_sources, sources_figure
 from retinacodec.analyses.sources_numbers import sources_numbers
@@ -289,6 +301,7 @@ __all__ = [
     "draw_pathway_atoms",
     "draw_persistence",
     "draw_prediction",
+    "draw_pruning",
     "draw_rates_raster",
     "draw_regularised",
     "draw_regularised_course",
@@ -310,6 +323,7 @@ __all__ = [
     "dynamics_figure",
     "dynamics_numbers",
     "edit_test",
+    "effect_correlations",
     "explain",
     "explanation_gallery",
     "explanation_rows",
@@ -332,6 +346,7 @@ __all__ = [
     "generalise_interneurons",
     "ground_truth_markdown",
     "ground_truth_table",
+    "importance",
     "interneuron_figure",
     "kernel_gallery",
     "kernel_summary",
@@ -355,6 +370,8 @@ __all__ = [
     "mode_event_correlation",
     "mode_fields",
     "mode_masks",
+    "mode_mode_effects",
+    "mode_output_effects",
     "mode_polarity",
     "mode_rankings",
     "mode_sets",
@@ -371,13 +388,16 @@ __all__ = [
     "polarity_flips",
     "polarity_states",
     "project_modes",
+    "pruning_curves",
     "regularised_fields",
     "relative_residuals",
     "response_reliability",
     "retina_figure",
     "retina_panels",
+    "rival_quantities",
     "score_modes",
     "sign_correlation",
+    "silencing_effects",
     "silhouette_null",
     "source_shares",
     "sources_figure",
@@ -396,5 +416,6 @@ __all__ = [
     "superclass_weights",
     "telling_modes",
     "untrained_like",
+    "weight_norms",
     "write_comparison_table",
 ]
