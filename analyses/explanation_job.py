@@ -49,7 +49,10 @@ class Job:
     threads: int
 
     def __post_init__(self) -> None:
-        packed = {part: pack(self.places.concepts[:, here]) for part, here in self.parts.items()}
+        packed = {
+            part: pack(np.compress(here, self.places.concepts, axis=1))
+            for part, here in self.parts.items()
+        }
         object.__setattr__(self, "_concepts", packed)
 
     def packed(self, part: str) -> Bitsets:
@@ -59,7 +62,7 @@ class Job:
 
     def explain(self, masks: Array) -> Found:
         """Search on the fitted part and count on all."""
-        sets = {part: pack(masks[:, here]) for part, here in self.parts.items()}
+        sets = {part: pack(np.compress(here, masks, axis=1)) for part, here in self.parts.items()}
         fitted, concepts = sets[FITTED], self.packed(FITTED)
         size = np.stack([one.sizes() for one in sets.values()], axis=1)
         reason = self._reasons(size)

@@ -59,9 +59,9 @@ class Places:
     def moved(self, masks: Array, order: Array) -> npt.NDArray[np.bool_]:
         """Return masks (mask, position of some images) with the images in another order."""
         if len(order) == masks.shape[1]:
-            return np.asarray(masks[:, order])
+            return np.take(masks, order, axis=1)
         whole = masks.reshape(len(masks), len(order), -1)
-        return np.asarray(whole[:, order].reshape(masks.shape))
+        return np.take(whole, order, axis=1).reshape(masks.shape)
 
     def together(self, masks: Bitsets, concepts: Bitsets, here: Array) -> npt.NDArray[np.bool_]:
         """Return whether mask and concept (mask, concept) are both on in some image of these.

@@ -213,7 +213,7 @@ def _null_scores(
             again = job.explain(job.places.moved(masks, order))
             yield np.nan_to_num(job.score(again, again.both))
         return
-    held = np.ascontiguousarray(masks[:, job.parts[HELD]])
+    held = np.compress(job.parts[HELD], masks, axis=1)
     for order in orders:
         both = np.full(found.both.shape, -1)
         both[..., -1] = shared(pack(job.places.moved(held, order)), found.words[-1])

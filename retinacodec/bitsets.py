@@ -104,7 +104,7 @@ def pack(sets: npt.ArrayLike) -> Bitsets:
         )
     count = -(-values.shape[1] // 64)
     padded = np.zeros((len(values), count * 8), np.uint8)
-    packed = np.packbits(values, axis=1, bitorder="little")
+    packed = np.packbits(np.ascontiguousarray(values), axis=1, bitorder="little")
     padded[:, : packed.shape[1]] = packed
     return Bitsets(padded.view(np.dtype("<u8")).astype(np.uint64, copy=False), values.shape[1])
 

@@ -164,7 +164,10 @@ def camvid(quick: bool) -> None:
         held_out=by_length("score", "held out"),
         chance=by_length("null_mean", "held out"),
         longer_is_better=float((held["score"][:, -1] > held["score"][:, 0]).mean()),
-        found_at_5_percent=int(held["discovered"][:, -1].sum()),
+        found_at_5_percent={
+            part: int(found["discovered"].sel(part=part)[:, -1].sum())
+            for part in ("fitted", "held out")
+        },
         p_median=float(held["p"][:, -1].median()),
     )  # fmt: skip
 
