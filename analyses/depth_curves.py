@@ -144,28 +144,29 @@ def depth_overview(curves: dict[str, xr.Dataset]) -> Figure:
     """
     if not curves:
         raise InputError("depth_overview: expected at least one network")
-    names = [one for one in _PANELS if any(one in table for table in curves.values())]
+    shown = [one for one in _PANELS if any(one in table for table in curves.values())]
     with style():
-        made = figure(height_mm=8 + 46 * len(curves))
-        axes = made.subplots(len(curves), len(names), squeeze=False)
+        made = figure(height_mm=8 + 48 * len(curves))
+        axes = made.subplots(len(curves), len(shown), squeeze=False)
         for row, (network, table) in zip(axes, curves.items(), strict=True):
-            for ax, name in zip(row, names, strict=True):
+            for ax, name in zip(row, shown, strict=True):
                 if name not in table:
                     ax.set_axis_off()
                     continue
                 _panel(table, ax, name)
-            row[0].annotate(
+            said = row[0].annotate(
                 f"{network}, {table.attrs['images']} images",
                 (0, 1),
-                xytext=(-28, 12),
+                xytext=(0, 5),
                 xycoords="axes fraction",
                 textcoords="offset points",
-                fontweight="bold",
             )
-        handles, said = axes[0, 0].get_legend_handles_labels()
-        made.legend(handles, said, loc="outside upper right", ncols=2)
+            # a long name would push the columns apart
+            said.set_in_layout(False)
+        handles, names = axes[0, 0].get_legend_handles_labels()
+        made.legend(handles, names, loc="outside upper right", ncols=2)
         for letter, ax in zip("abcde", axes[0], strict=False):
-            panel_letter(ax, letter, dy=1)
+            panel_letter(ax, letter, dy=6)
     return made
 
 
@@ -181,7 +182,7 @@ def _panel(table: xr.Dataset, ax: Any, name: str) -> None:
         ax.get_legend().remove()
     of = {"dimensions": "images", "class_dimensions": "class means"}.get(name)
     if of:
-        ax.set_ylabel(f"Dimensions of {of}\n({table.attrs['share']:.0%} of variance)")
+        ax.set_ylabel(f"Dimensions, {of}\n({table.attrs['share']:.0%} of variance)")
     ax.set_xticks(_ticks(table.sizes["layer"]))
     ax.set_xticklabels([str(tick + 1) for tick in ax.get_xticks().astype(int)])
     ax.set_xlabel("Block")

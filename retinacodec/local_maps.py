@@ -19,6 +19,7 @@ from retinacodec.capture import first_replaced, tapped
 from retinacodec.circuit import Circuit, evaluating
 from retinacodec.devices import resolve_device
 from retinacodec.errors import InputError
+from retinacodec.linear_tangents import LinearTangents
 from retinacodec.passes import Ends
 from retinacodec.pixel_maps import input_maps
 from retinacodec.progress import track
@@ -220,6 +221,7 @@ class _Local:
             attention.sdpa_kernel(attention.SDPBackend.MATH),
             tapped(model, self.circuit.taps) as captured,
             self._primal_behind(),
+            LinearTangents(),
         ):
             try:
                 outputs = model(forward_ad.make_dual(inputs, inputs.detach()))

@@ -1,0 +1,68 @@
+"""Derivatives along a direction of linear operations, without the products with zero."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["LinearTangents"]
+
+_WEIGHTED = frozenset({torch.conv1d, torch.conv2d, torch.conv3d, F.linear})
+
+
+class LinearTangents(TorchFunctionMode):
+    """Carry derivatives through convolutions, linear maps and settled batch normalisations.
+
+    Notes
+    -----
+    Torch adds to ``W dx`` the product ``dW x`` even where the weights are constant, a second
+    convolution with zeros. Here the derivative is ``W dx`` alone, and is not itself
+    differentiable.
+
+    Examples
+    --------
+    >>> layer, x = torch.nn.Conv2d(1, 1, 2).requires_grad_(False), torch.ones(1, 1, 2, 2)
+    >>> with forward_ad.dual_level(), LinearTangents():
+    ...     slope = forward_ad.unpack_dual(layer(forward_ad.make_dual(x, x))).tangent
+    >>> bool(torch.allclose(slope.flatten(), layer.weight.sum()))
+    True
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Compute value and derivative of the operations that are known here."""
+        named = dict(kwargs or {})
+        known = func in _WEIGHTED or func is torch.batch_norm
+        plain = args and isinstance(args[0], Tensor)
+        other = func is torch.batch_norm and (bool(named) or args[3] is None or args[5])
+        if not known or not plain or other or len(args) < 2:
+            return func(*args, **named)
+        value, along = forward_ad.unpack_dual(args[0])
+        rest = args[1:]
+        if along is None or any(_moves(one) for one in (*rest, *named.values())):
+            return func(*args, **named)
+        whole = func(value, *rest, **named)
+        with torch.no_grad():
+            if func is torch.batch_norm:
+                weight, _, mean, *more = rest
+                slope = func(along, weight, None, torch.zeros_like(mean), *more)
+            else:
+                named.pop("bias", None)
+                slope = func(along, rest[0], None, *rest[2:], **named)
+        return forward_ad.make_dual(whole, slope)
+
+
+def _moves(value: Any) -> bool:
+    """Tell whether a tensor has a derivative along the direction."""
+    return isinstance(value, Tensor) and forward_ad.unpack_dual(value).tangent is not None
