@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import CycloptsError, Parameter
 
+from retinacodec import cli_ablate as cli_ablate
 from retinacodec import cli_circuits as cli_circuits
 from retinacodec import cli_classify as cli_classify
 from retinacodec import cli_compare as cli_compare
