@@ -54,6 +54,8 @@ from retinacodec.analyses.dynamic_fields import (
     dynamic_fields,
 )
 from retinacodec.analyses.dynamics_figure import dynamics_figure, dynamics_numbers
+from retinacodec.analyses.event_concepts import lagged_events, response_events
+from retinacodec.analyses.event_rules import EventRules, Quantile
 from retinacodec.analyses.explained_masks import channel_masks, map_masks, mode_masks
 from retinacodec.analyses.explanation_figure import (
     draw_explained_image,
@@ -110,6 +112,7 @@ from retinacodec.analyses.ground_truth import (
     ground_truth_table,
     score_modes,
 )
+from retinacodec.analyses.image_motion import image_motion
 from retinacodec.analyses.interneuron_contributions import matched_contributions
 from retinacodec.analyses.interneuron_controls import LinearFilter, compare_interneurons
 from retinacodec.analyses.interneuron_figure import (
@@ -194,6 +197,7 @@ from retinacodec.analyses.spike_covariance import draw_eigenvalues, spike_trigge
 from retinacodec.analyses.sta_bands import sta_bands, sta_profiles
 from retinacodec.analyses.sta_significance import ShiftNull, WhiteNull, sta_significance
 from retinacodec.analyses.statistics import compare_quantities, layer_statistics, sign_correlation
+from retinacodec.analyses.stimulus_events import stimulus_events
 from retinacodec.analyses.stimulus_transfer import compare_stimuli, draw_loss, draw_transfer
 from retinacodec.analyses.subunits import draw_subunits, subunits
 from retinacodec.analyses.summaries import (
@@ -418,4 +422,10 @@ __all__ = [
     "untrained_like",
     "weight_norms",
     "write_comparison_table",
+    "lagged_events",
+    "response_events",
+    "EventRules",
+    "Quantile",
+    "image_motion",
+    "stimulus_events",
 ]
