@@ -32,12 +32,12 @@ def call(capsys, *words):
 def files(tmp_path_factory):
     """A small simulated recording, and two untrained networks of different histories."""
     folder = tmp_path_factory.mktemp("compare")
-    movie = rc.stimuli.white_noise(seconds=20, size=(8, 8), seed=0)
+    movie = rc.stimuli.white_noise(seconds=20, size=(6, 6), seed=0)
     assert movie.sizes["time"] == FRAMES
-    retina = CircuitRetina(size=(8, 8), cells=3)
+    retina = CircuitRetina(size=(6, 6), cells=3)
     rc.write_nwb(folder / "cells.nwb", movie, retina.simulate(movie, seed=0))
     for name, history in (("one", HISTORY), ("two", 12)):
-        network = DeepRetina(3, size=(8, 8), history=history, channels=(2, 2), kernels=(3, 3))
+        network = DeepRetina(3, size=(6, 6), history=history, channels=(2, 2), kernels=(3, 3))
         save_model(network.eval(), folder / f"{name}.safetensors")
     return folder
 
@@ -73,16 +73,16 @@ def test_all_frames_are_scored_only_when_asked_for(files, capsys):
 
 
 def test_a_movie_that_repeats_is_said(files, tmp_path, capsys):
-    once = rc.stimuli.white_noise(seconds=4, size=(8, 8), seed=3)
+    once = rc.stimuli.white_noise(seconds=4, size=(4, 4), seed=3)
     movie = once.isel(time=np.tile(np.arange(once.sizes["time"]), 5))
     movie = movie.assign_coords(time=np.arange(movie.sizes["time"]) / 60)
-    recording = CircuitRetina(size=(8, 8), cells=2).simulate(movie, seed=0)
+    recording = CircuitRetina(size=(4, 4), cells=2).simulate(movie, seed=0)
     rc.write_nwb(tmp_path / "again.nwb", movie, recording)
-    given = ["compare", tmp_path / "again.nwb", "--no-glm", "--history", "6", "--draws", "20"]
-    code, out, _ = call(capsys, *given)
+    brief = ["--no-glm", "--history", "6", "--draws", "20"]
+    code, out, _ = call(capsys, "compare", tmp_path / "again.nwb", *brief)
     test = split_blocks(1200, history=6).test.size
     assert code == 0 and f"{test} of {test} test windows repeat what was trained on" in out
-    code, out, _ = call(capsys, "compare", files / "cells.nwb", "--no-glm", "--draws", "20")
+    code, out, _ = call(capsys, "compare", files / "cells.nwb", *brief)
     assert code == 0 and "repeat" not in out
 
 
