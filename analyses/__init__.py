@@ -261,4 +261,3 @@ __all__ = [
     "superclass_weights", "telling_modes", "untrained_like", "weight_norms",
     "write_comparison_table",
 ]  # fmt: skip
-  # fmt: skip
