@@ -126,8 +126,9 @@ def canonical(formula: Formula) -> Formula:
     Formula
         An equal formula: NOT only before concepts (double negation, de Morgan), nested ANDs and
         ORs joined, their parts without repetition (idempotence), without those that a shorter
-        part makes needless (absorption: ``a OR (a AND b)`` is ``a``), and sorted, negated ones
-        last. Equal formulas can still differ where it takes more than these laws to see it.
+        part makes needless (absorption: ``a OR (a AND b)`` is ``a``, ``a OR (b AND NOT a)`` is
+        ``a OR b``), and sorted, negated ones last. Equal formulas can still differ where it takes
+        more than these laws to see it.
 
     Examples
     --------
@@ -334,8 +335,37 @@ def _joined(kind: type[And] | type[Or], inner: list[Formula]) -> Formula:
     flat: set[Formula] = set()
     for one in inner:
         flat.update(one.parts if isinstance(one, kind) else (one,))
+    known = frozenset(_negated(one) if kind is Or else one for one in flat if _literal(one))
+    shorter = [one if _literal(one) else _assume(one, known) for one in flat]
+    kept = [one for one in shorter if one is not (kind is And)]
+    if kept and not any(isinstance(one, bool) for one in kept) and set(kept) != flat:
+        return _joined(kind, [one for one in kept if not isinstance(one, bool)])
     other = Or if kind is And else And
     sets = {one: frozenset(one.parts if isinstance(one, other) else (one,)) for one in flat}
-    kept = [one for one in flat if not any(sets[less] < sets[one] for less in flat)]
-    kept.sort(key=lambda one: (isinstance(one, Not), not isinstance(one, Leaf), str(one)))
-    return kept[0] if len(kept) == 1 else kind(tuple(kept))
+    parts = [one for one in flat if not any(sets[less] < sets[one] for less in flat)]
+    parts.sort(key=lambda one: (isinstance(one, Not), not isinstance(one, Leaf), str(one)))
+    return parts[0] if len(parts) == 1 else kind(tuple(parts))
+
+
+def _literal(formula: Formula) -> bool:
+    return isinstance(formula, (Leaf, Not))
+
+
+def _negated(literal: Formula) -> Formula:
+    return literal.part if isinstance(literal, Not) else Not(literal)
+
+
+def _assume(formula: Formula, known: frozenset[Formula]) -> Formula | bool:
+    """Return what is left of a canonical formula where these literals hold."""
+    if formula in known:
+        return True
+    if not isinstance(formula, (And, Or)):
+        return False if _negated(formula) in known else formula
+    final = isinstance(formula, Or)
+    parts = [_assume(one, known) for one in formula.parts]
+    if any(one is final for one in parts):
+        return final
+    left = [one for one in parts if not isinstance(one, bool)]
+    if not left:
+        return not final
+    return left[0] if len(left) == 1 else _joined(type(formula), left)

@@ -67,8 +67,8 @@ def test_rows_are_sorted_and_say_why_a_mask_is_left_out(explained):
 def test_gallery_and_table_hold_every_mask(explained):
     found, masks, pictures = explained
     gallery = explanation_gallery(found, masks, pictures, chosen=["0", "1"], images=3)
-    titles = [ax.get_title(loc="left") for ax in gallery.axes]
-    assert [title.split(":")[0] for title in titles if title] == ["0", "1"]
+    titles = [text.get_text() for ax in gallery.axes for text in ax.texts]
+    assert [title.split(":")[0] for title in titles] == ["0", "1"]
     assert len(gallery.axes) == 6
     drawing = explanations_figure(found)
     words = [text.get_text() for text in drawing.axes[1].texts]

@@ -74,6 +74,8 @@ def test_truth_is_that_of_python(formula):
         (Or((A, A)), A),
         (Or((A, And((A, B)))), A),
         (And((A, Or((A, B)), C)), And((C, A))),
+        (Or((A, And((B, Not(A))))), Or((A, B))),
+        (and_not(Or((A, and_not(B, C))), C), and_not(Or((A, B)), C)),
         (Not(And((A, B))), Or((Not(B), Not(A)))),
         (and_not(A, Or((B, C))), And((Not(C), Not(B), A))),
     ],
