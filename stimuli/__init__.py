@@ -17,6 +17,7 @@ from retinacodec.stimuli.noise import Binary as Binary
 from retinacodec.stimuli.noise import Gaussian as Gaussian
 from retinacodec.stimuli.noise import white_noise
 from retinacodec.stimuli.objects import moving_object
+from retinacodec.stimuli.probes import centre_surround as centre_surround
 from retinacodec.stimuli.rerender import rerender as rerender
 from retinacodec.stimuli.scenes import Leaves as Leaves
 from retinacodec.stimuli.scenes import dead_leaves as dead_leaves
