@@ -134,11 +134,9 @@ def cifar_control(quick: bool) -> None:
     halves = _halves(quick)
     if halves is None:
         return
-    layers = halves.network.blocks[1:]
-    for how, where in (("zero", layers), ("mean", layers[1::3]), ("resample", layers[1::3])):
-        ours = measure(
-            lambda how=how, where=where: _summaries(halves, quick, where, how), repeats=1
-        )
+    middle = ("layer2.1", "layer3.0")
+    for how, where in (("zero", _LAYERS), ("mean", middle), ("resample", middle)):
+        ours = measure(partial(_summaries, halves, quick, where, how), repeats=1)
         table = ours.result
         for layer in where:
             for direction in ("ablate", "preserve"):
