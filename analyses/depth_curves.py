@@ -147,26 +147,21 @@ def depth_overview(curves: dict[str, xr.Dataset]) -> Figure:
     shown = [one for one in _PANELS if any(one in table for table in curves.values())]
     with style():
         made = figure(height_mm=8 + 48 * len(curves))
-        axes = made.subplots(len(curves), len(shown), squeeze=False)
-        for row, (network, table) in zip(axes, curves.items(), strict=True):
-            for ax, name in zip(row, shown, strict=True):
-                if name not in table:
+        rows = made.subfigures(len(curves), 1, squeeze=False)[:, 0]
+        for number, (part, network) in enumerate(zip(rows, curves, strict=True)):
+            table = curves[network]
+            part.suptitle(f"{network}, {table.attrs['images']} images", x=0.01, ha="left")
+            axes = part.subplots(1, len(shown), squeeze=False)[0]
+            for ax, name in zip(axes, shown, strict=True):
+                if name in table:
+                    _panel(table, ax, name)
+                else:
                     ax.set_axis_off()
-                    continue
-                _panel(table, ax, name)
-            said = row[0].annotate(
-                f"{network}, {table.attrs['images']} images",
-                (0, 1),
-                xytext=(0, 5),
-                xycoords="axes fraction",
-                textcoords="offset points",
-            )
-            # a long name would push the columns apart
-            said.set_in_layout(False)
-        handles, names = axes[0, 0].get_legend_handles_labels()
-        made.legend(handles, names, loc="outside upper right", ncols=2)
-        for letter, ax in zip("abcde", axes[0], strict=False):
-            panel_letter(ax, letter, dy=6)
+            if number == 0:
+                handles, names = axes[0].get_legend_handles_labels()
+                part.legend(handles, names, loc="upper right", ncols=2, borderaxespad=0.2)
+                for letter, ax in zip("abcde", axes, strict=False):
+                    panel_letter(ax, letter)
     return made
 
 

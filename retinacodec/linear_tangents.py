@@ -17,7 +17,7 @@ _WEIGHTED = frozenset({torch.conv1d, torch.conv2d, torch.conv3d, F.linear})
 
 
 class LinearTangents(TorchFunctionMode):
-    """Carry derivatives through convolutions, linear maps and settled batch normalisations.
+    """Carry derivatives through convolutions, linear maps, norms that are settled, and padding.
 
     Notes
     -----
@@ -43,24 +43,24 @@ class LinearTangents(TorchFunctionMode):
     ) -> Any:
         """Compute value and derivative of the operations that are known here."""
         named = dict(kwargs or {})
-        known = func in _WEIGHTED or func is torch.batch_norm
-        plain = args and isinstance(args[0], Tensor)
-        other = func is torch.batch_norm and (bool(named) or args[3] is None or args[5])
-        if not known or not plain or other or len(args) < 2:
+        carry = _carrier(func, args, named)
+        if carry is None:
             return func(*args, **named)
         value, along = forward_ad.unpack_dual(args[0])
-        rest = args[1:]
-        if along is None or any(_moves(one) for one in (*rest, *named.values())):
+        if along is None or any(_moves(one) for one in (*args[1:], *named.values())):
             return func(*args, **named)
-        whole = func(value, *rest, **named)
+        whole = func(value, *args[1:], **named)
         with torch.no_grad():
-            if func is torch.batch_norm:
-                weight, _, mean, *more = rest
-                slope = func(along, weight, None, torch.zeros_like(mean), *more)
-            else:
-                named.pop("bias", None)
-                slope = func(along, rest[0], None, *rest[2:], **named)
+            slope = carry(along, value, *args[1:])
         return forward_ad.make_dual(whole, slope)
+
+
+def _carrier(
+    func: Callable[..., Any], args: Sequence[Any], named: dict[str, Any]
+) -> Callable[..., Tensor] | None:
+    """Return what makes the derivative of a call out of that of its first argument."""
+    if not args or not isinstance(args[0], Tensor):
+        return None
 
 
 def _moves(value: Any) -> bool:

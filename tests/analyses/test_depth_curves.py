@@ -97,7 +97,7 @@ def test_each_quantity_may_have_its_part(circuit, images):
 
 def test_the_overview_has_a_row_a_network_and_no_empty_panel(curves):
     made = depth_overview({"small": curves, "bare": curves.drop_vars("class_dimensions")})
-    axes = made.axes
+    axes = [ax for part in made.subfigs for ax in part.axes]
     assert len(axes) == 10 and [bool(ax.lines) for ax in axes] == [True] * 9 + [False]
     assert not axes[9].axison
     heights = axes[0].lines[0].get_ydata()

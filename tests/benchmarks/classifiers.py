@@ -74,7 +74,7 @@ KNOWN = {
 
 
 # images whose contributions are computed
-COUNTS = {"CIFAR ResNet-20": 200, "MobileNet v1 0.25": 100, "EfficientNet-Lite0": 40}
+COUNTS = {"CIFAR ResNet-20": 200, "MobileNet v1 0.25": 100, "EfficientNet-Lite0": 30}
 
 
 def _there(benchmark: str) -> list[str]:

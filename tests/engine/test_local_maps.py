@@ -194,3 +194,33 @@ def test_what_has_no_map_is_refused(model, images):
     twice = classifier(Twice().double().eval(), ["relu"])
     with pytest.raises(InputError, match=r"runs 2 times; take rule=Secant\(\)"):
         mode_maps(twice, images, np.ones((1, 3)), rc.Class(0), progress=False)
+
+
+def test_derivatives_along_are_those_of_torch():
+    from torch.autograd import forward_ad
+    from torch.nn import functional as F
+
+    from retinacodec.linear_tangents import LinearTangents
+
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3, stride=2, padding=1, groups=3),
+        nn.BatchNorm2d(6),
+        nn.ReLU6(),
+        nn.ConstantPad2d(1, 0.0),
+        nn.Conv2d(6, 4, 1, bias=False),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(100, 5),
+    )
+    model = model.double().eval()
+    nn.init.normal_(model[1].running_mean)
+    nn.init.normal_(model[1].bias)
+    x, along = torch.randn(2, 2, 3, 6, 6, dtype=torch.float64)
+    found = []
+    for mode in (LinearTangents(), torch.no_grad()):
+        with forward_ad.dual_level(), mode:
+            dual = model(4 * F.pad(forward_ad.make_dual(x, along), (0, 0)))
+            found.append(forward_ad.unpack_dual(dual))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
