@@ -61,6 +61,23 @@ def _carrier(
     """Return what makes the derivative of a call out of that of its first argument."""
     if not args or not isinstance(args[0], Tensor):
         return None
+    if func in _WEIGHTED and len(args) > 1:
+        bare = {name: one for name, one in named.items() if name != "bias"}
+        return lambda along, _, weight, *rest: func(along, weight, None, *rest[1:], **bare)
+    if func is F.batch_norm and not named and len(args) > 5 and not args[5]:
+        return lambda along, _, mean, variance, weight, bias, *rest: func(  # noqa: ARG005
+            along, torch.zeros_like(mean), variance, weight, None, *rest
+        )
+    zeros = len(args) < 3 and named.get("mode", "constant") == "constant"
+    if func is F.pad and zeros and not named.get("value"):
+        return lambda along, _, *rest: func(along, *rest, **named)
+    in_place = named.get("inplace", False) or args[-1] is True
+    if func is F.relu and not in_place:
+        return lambda along, value, *rest: along * (value > 0)  # noqa: ARG005
+    if func is F.hardtanh and not in_place and not named.keys() - {"inplace"} and len(args) > 2:
+        low, high = args[1:3]
+        return lambda along, value, *rest: along * ((value > low) & (value < high))  # noqa: ARG005
+    return None
 
 
 def _moves(value: Any) -> bool:
