@@ -149,14 +149,12 @@ def assert_same(found, given):
 
 def silent(path):
     from nwbinspector import inspect_nwbfile
-    from pynwb import validate
 
     messages = [
         (m.check_function_name, m.object_name, m.message)
         for m in inspect_nwbfile(nwbfile_path=path)
     ]
-    assert messages == []
-    assert validate(path=str(path)) == []
+    assert messages == []  # those of pynwb's validation are among them
 
 
 def test_everything_comes_back_bit_for_bit_and_the_inspector_finds_nothing(either, tmp_path):

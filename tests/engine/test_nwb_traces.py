@@ -33,13 +33,11 @@ def traces(shown, unit, cells=("a/1", "b:2"), repeats=None, name="trace"):
 @pytest.fixture
 def silent():
     from nwbinspector import inspect_nwbfile
-    from pynwb import validate
 
-    def check(path):
+    def check(path):  # which validates with pynwb, too
         assert [
             (m.check_function_name, m.message) for m in inspect_nwbfile(nwbfile_path=path)
         ] == []
-        assert validate(path=str(path)) == []
 
     return check
 
