@@ -16,8 +16,8 @@ from retinacodec.study import demo_settings, open_study, run_folder, run_study
 def settings(tmp_path_factory):
     """Settings of a study small enough for a test."""
     path = tmp_path_factory.mktemp("data") / "small.nwb"
-    movie = rc.stimuli.white_noise(seconds=80, size=(20, 20), seed=0)
-    retina = rc.models.CircuitRetina(size=(20, 20), cells=4)
+    movie = rc.stimuli.white_noise(seconds=60, size=(18, 18), seed=0)
+    retina = rc.models.CircuitRetina(size=(18, 18), cells=4)
     rc.write_nwb(path, movie, retina.simulate(movie, seed=0))
     return make_settings(
         {
@@ -27,8 +27,8 @@ def settings(tmp_path_factory):
             "model": {"channels": [4, 4], "kernels": [7, 5], "history": 18},
             "fit": {"epochs": 2},
             "baseline": {"epochs": 2},
-            "contributions": {"frames": 1500, "steps": 3},
-            "modes": {"modes": 4},
+            "contributions": {"frames": 900, "steps": 3},
+            "modes": {"modes": 3},
             "fields": {"frames": 60, "null_shifts": 20},
         }
     )
@@ -149,6 +149,8 @@ def test_run_folder_has_the_name_of_the_study(settings):
 
 @pytest.mark.slow
 def test_demo_runs_on_what_the_package_ships(tmp_path):
-    demo = run_study(demo_settings(seconds=20), tmp_path / "demo")
+    settings = demo_settings(seconds=10)
+    fields = settings.fields.model_copy(update={"frames": 60, "null_shifts": 20})
+    demo = run_study(settings.model_copy(update={"fields": fields}), tmp_path / "demo")
     assert float(demo.result("comparison")["mean_cc_norm"].sel(model="CNN")) > 0.8
     assert (demo.folder / "report.html").exists()
