@@ -139,6 +139,12 @@ from retinacodec.analyses.mode_coverage import (
     specificity,
 )
 from retinacodec.analyses.mode_effects import mode_mode_effects, mode_output_effects
+from retinacodec.analyses.mode_explanations import (
+    explain_modes,
+    formula_polarity,
+    score_formulas,
+    wired_polarity,
+)
 from retinacodec.analyses.mode_fields import mode_fields
 from retinacodec.analyses.mode_figures import (
     draw_atoms,
@@ -207,13 +213,15 @@ from retinacodec.analyses.summaries import (
     relative_residuals,
 )
 from retinacodec.analyses.superclass import superclass_ablation
+from retinacodec.analyses.synthesis import probe_library, synthesis_test, synthesise
+from retinacodec.analyses.synthesis_figure import draw_synthesis
 from retinacodec.analyses.untrained import untrained_like
 from retinacodec.analyses.window_covariances import NestedShifts
 
 __all__ = [
-    "SCENARIOS", "DifferenceOfGaussians", "EventRules", "FieldScene", "Gaussian",
-    "LinearFilter", "NestedShifts", "PermutedImages", "Planted", "PopulationGLM",
-    "PopulationLN", "Quantile", "ShiftNull", "ShiftedMasks", "WhiteNull", "ablation_curves",
+    "DifferenceOfGaussians", "EventRules", "FieldScene", "Gaussian", "LinearFilter",
+    "NestedShifts", "PermutedImages", "Planted", "PopulationGLM", "PopulationLN", "Quantile",
+    "SCENARIOS", "ShiftNull", "ShiftedMasks", "WhiteNull", "ablation_curves",
     "ablation_summary", "ablation_test", "active_modes", "agreement_null", "alignment_figure",
     "alignment_words", "attribute_concepts", "channel_activations", "channel_masks",
     "channel_rankings", "check_alignment", "choose_combinations", "choose_events",
@@ -235,29 +243,30 @@ __all__ = [
     "draw_pathway_atoms", "draw_persistence", "draw_prediction", "draw_pruning",
     "draw_rates_raster", "draw_regularised", "draw_regularised_course", "draw_reliability",
     "draw_residuals", "draw_scheme", "draw_similarity", "draw_source_shares", "draw_sources",
-    "draw_sta", "draw_stability", "draw_subunits", "draw_time_course", "draw_training",
-    "draw_transfer", "draw_transitions", "draw_variance", "dynamic_fields", "dynamics_figure",
-    "dynamics_numbers", "edit_test", "effect_correlations", "explain", "explanation_gallery",
-    "explanation_rows", "explanation_words", "explanations_figure", "field_dynamics",
-    "field_film", "field_gallery", "field_persistence", "field_scene", "field_similarity",
-    "field_variance", "fields_table", "fields_table_markdown", "fields_table_words",
-    "find_modes", "fit_gaussians", "fit_glm", "fit_ln", "generalise_interneurons",
-    "ground_truth_markdown", "ground_truth_table", "image_motion", "importance",
-    "interneuron_figure", "kernel_gallery", "kernel_summary", "label_concepts", "lagged_events",
-    "layer_statistics", "line_movie", "loading_at", "loading_on", "lone_frames", "map_mask",
-    "map_masks", "masked_picture", "match_clusters", "match_interneurons", "match_pathways",
-    "matched_contributions", "mode_cell_correlation", "mode_class_correlation",
-    "mode_class_stability", "mode_coverage", "mode_event_correlation", "mode_fields",
-    "mode_masks", "mode_mode_effects", "mode_output_effects", "mode_polarity", "mode_rankings",
-    "mode_sets", "model_tests", "modes_figure", "modes_numbers", "pad_movie", "paired_tests",
-    "panel_numbers", "paste_patches", "paste_test", "pathway_truth", "pixel_concepts",
-    "polarity_flips", "polarity_states", "project_modes", "pruning_curves",
-    "regularised_fields", "relative_residuals", "response_events", "response_reliability",
-    "retina_figure", "retina_panels", "rival_quantities", "score_modes", "sign_correlation",
+    "draw_sta", "draw_stability", "draw_subunits", "draw_synthesis", "draw_time_course",
+    "draw_training", "draw_transfer", "draw_transitions", "draw_variance", "dynamic_fields",
+    "dynamics_figure", "dynamics_numbers", "edit_test", "effect_correlations", "explain",
+    "explain_modes", "explanation_gallery", "explanation_rows", "explanation_words",
+    "explanations_figure", "field_dynamics", "field_film", "field_gallery", "field_persistence",
+    "field_scene", "field_similarity", "field_variance", "fields_table",
+    "fields_table_markdown", "fields_table_words", "find_modes", "fit_gaussians", "fit_glm",
+    "fit_ln", "formula_polarity", "generalise_interneurons", "ground_truth_markdown",
+    "ground_truth_table", "image_motion", "importance", "interneuron_figure", "kernel_gallery",
+    "kernel_summary", "label_concepts", "lagged_events", "layer_statistics", "line_movie",
+    "loading_at", "loading_on", "lone_frames", "map_mask", "map_masks", "masked_picture",
+    "match_clusters", "match_interneurons", "match_pathways", "matched_contributions",
+    "mode_cell_correlation", "mode_class_correlation", "mode_class_stability", "mode_coverage",
+    "mode_event_correlation", "mode_fields", "mode_masks", "mode_mode_effects",
+    "mode_output_effects", "mode_polarity", "mode_rankings", "mode_sets", "model_tests",
+    "modes_figure", "modes_numbers", "pad_movie", "paired_tests", "panel_numbers",
+    "paste_patches", "paste_test", "pathway_truth", "pixel_concepts", "polarity_flips",
+    "polarity_states", "probe_library", "project_modes", "pruning_curves", "regularised_fields",
+    "relative_residuals", "response_events", "response_reliability", "retina_figure",
+    "retina_panels", "rival_quantities", "score_formulas", "score_modes", "sign_correlation",
     "silencing_effects", "silhouette_null", "source_shares", "sources_figure",
     "sources_numbers", "specificity", "spike_triggered_average", "spike_triggered_covariance",
     "sta_bands", "sta_peaks", "sta_profiles", "sta_significance", "state_transitions",
     "static_nonlinearity", "stimulus_events", "subunits", "superclass_ablation",
-    "superclass_weights", "telling_modes", "untrained_like", "weight_norms",
-    "write_comparison_table",
+    "superclass_weights", "synthesis_test", "synthesise", "telling_modes", "untrained_like",
+    "weight_norms", "wired_polarity", "write_comparison_table",
 ]  # fmt: skip
