@@ -11,6 +11,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from retinacodec.hdf5_strings import longest_claim
+
 __all__ = ["Limits", "findings"]
 
 _MOST_LINKS = 16  # the HDF5 library follows no longer chains of soft links
@@ -81,6 +83,7 @@ class _Walk:
 
     def __init__(self, file: h5py.File, limits: Limits, unread: Collection[str]) -> None:
         self._file, self._limits, self._unread = file, limits, unread
+        self._size = file.id.get_filesize()
         self._met: set[int] = set()
         self._count = 0
         self._holders: list[tuple[str, Callable[[], Any]]] = []
@@ -180,6 +183,10 @@ class _Walk:
             yield f"{name} claims {declared / 2**30:.1f} GiB and stores nothing"
         elif declared > small and declared > self._limits.expansion * stored:
             yield f"{name} expands {declared / stored:.0f} times to {declared / 2**30:.1f} GiB"
+        elif isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str():
+            longest = longest_claim(dataset, self._file.filename)
+            if longest > self._size:
+                yield f"{name} claims a text of {longest / 2**20:.0f} MiB, longer than the file"
         elif kind.detect_class(h5py.h5t.REFERENCE):
             yield from self._hold(name, entries, partial(h5py.Dataset(dataset).__getitem__, ()))
 
