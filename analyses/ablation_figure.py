@@ -55,7 +55,7 @@ def draw_ablation(
             part = one.sel(selection=name, group=group)
             label = (words or {}).get(name, name) if group == "target" else None
             ax.plot(percent, part["ratio"], linestyle=line, color=colour, label=label)
-            shade = 0.18 if group == "target" else 0.08
+            shade = 0.18 if group == "target" else 0.05
             low, high = part["ratio_low"].values, part["ratio_high"].values
             ax.fill_between(percent, low, high, color=colour, alpha=shade, linewidth=0)
     ax.axhline(1, color=COLOURS.quiet, linewidth=0.4, zorder=0)
@@ -114,5 +114,5 @@ def draw_control(
     labels = [str(name) for name in one["depth"].values]
     ax.set_xticks(depth, labels=labels, rotation=30 if len(labels) > 4 else 0)
     what = "silenced" if direction == "ablate" else "kept alone"
-    ax.set(xlabel="Layer", ylabel=f"Relative area, channels {what}")
+    ax.set(xlabel="Layer", ylabel=f"Relative area,\nchannels {what}")
     return ax

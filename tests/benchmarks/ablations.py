@@ -326,11 +326,19 @@ def draw_cifar(quick: bool, path: Path) -> None:
             draw_ablation(middle, axes[0, column], direction=direction, words=_WORDS)
             draw_control(table, axes[1, column], direction=direction, words=_WORDS)
             axes[0, column].set_title("Block layer3.0")
-        axes[0, 0].legend(loc="center right", bbox_to_anchor=(1.0, 0.62))
+        lines, names = axes[0, 0].get_legend_handles_labels()
+        lines += axes[0, 0].lines[:2]
+        names += ["Full: the class", "Broken: others"]
+        above = {"loc": "outside upper left", "ncols": 3}
+        drawing.legend(lines, names, **above, bbox_to_anchor=(0.05, 1.0))
         for row, layer in enumerate(("layer2.1", "layer3.1")):
             draw_pruning(_pruned(halves, layer), axes[row, 2], words=_WORDS)
             axes[row, 2].set_title(f"Block {layer}")
-        axes[0, 2].legend(loc="lower left")
+        drawing.legend(
+            *axes[0, 2].get_legend_handles_labels(),
+            loc="outside upper right",
+            ncols=2,
+        )
         for axis, letter in zip(axes.T.ravel(), "ADBECF", strict=True):
             panel_letter(axis, letter)
         drawing.savefig(path, dpi=200)
