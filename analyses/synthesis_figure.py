@@ -69,10 +69,12 @@ def draw_synthesis(
     held = held[held >= onset]
     top = axes[1].get_ylim()[1]
     axes[1].plot(time[held], np.full(held.size, 1.05 * top), "s", markersize=1.5, color=COLOURS.ink)
+    axes[1].set_title("squares: the formula holds")
     effect, low, high = (float(result[name][mode]) for name in ("effect", "low", "high"))
-    axes[0].set(xlabel="Time from onset (ms)", ylabel="Change a frame (contrast)")
-    axes[0].legend(loc="upper left")
-    axes[1].set(xlabel="Time from onset (ms)", ylabel="Loading", xlim=axes[0].get_xlim())
+    shown = (time[np.isfinite(loading).all(axis=(0, 1))].min(initial=0), time[-1])
+    axes[0].set(xlabel="Time from onset (ms)", ylabel="Change a frame (contrast)", xlim=shown)
+    axes[0].legend(loc="upper right")
+    axes[1].set(xlabel="Time from onset (ms)", ylabel="Loading", xlim=shown)
     axes[2].set(ylabel="Mean loading", xlim=(-0.4, 2.4))
     axes[2].set_title(f"effect {effect:.2f} ({low:.2f} to {high:.2f})")
     axes[2].set_xticks(range(3), ROLES)
