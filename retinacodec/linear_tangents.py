@@ -13,6 +13,9 @@ from torch.overrides import TorchFunctionMode
 
 __all__ = ["LinearTangents"]
 
+_NORM = (
+    "input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps",
+)  # fmt: skip
 _WEIGHTED = frozenset({torch.conv1d, torch.conv2d, torch.conv3d, F.linear})
 
 
@@ -64,20 +67,43 @@ def _carrier(
     if func in _WEIGHTED and len(args) > 1:
         bare = {name: one for name, one in named.items() if name != "bias"}
         return lambda along, _, weight, *rest: func(along, weight, None, *rest[1:], **bare)
-    if func is F.batch_norm and not named and len(args) > 5 and not args[5]:
-        return lambda along, _, mean, variance, weight, bias, *rest: func(  # noqa: ARG005
-            along, torch.zeros_like(mean), variance, weight, None, *rest
-        )
+    if func is F.batch_norm:
+        return _normed(**dict(zip(_NORM, args, strict=False)), **named)
     zeros = len(args) < 3 and named.get("mode", "constant") == "constant"
     if func is F.pad and zeros and not named.get("value"):
         return lambda along, _, *rest: func(along, *rest, **named)
     in_place = named.get("inplace", False) or args[-1] is True
     if func is F.relu and not in_place:
         return lambda along, value, *rest: along * (value > 0)  # noqa: ARG005
-    if func is F.hardtanh and not in_place and not named.keys() - {"inplace"} and len(args) > 2:
-        low, high = args[1:3]
+    if func in (F.hardtanh, F.relu6) and not in_place:
+        low, high = (0.0, 6.0) if func is F.relu6 else _limits(args, named)
         return lambda along, value, *rest: along * ((value > low) & (value < high))  # noqa: ARG005
     return None
+
+
+def _normed(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,  # noqa: ARG001
+    training: bool = False,
+    momentum: float = 0.1,  # noqa: ARG001
+    eps: float = 1e-5,
+) -> Callable[..., Tensor] | None:
+    """Return what scales a derivative as a batch norm that is settled does."""
+    if training or running_mean is None or running_var is None:
+        return None
+    factor = (running_var.detach() + eps).rsqrt()
+    factor = factor if weight is None else factor * weight.detach()
+    shaped = factor.to(input.dtype).view(-1, *[1] * (input.ndim - 2))
+    return lambda along, *_: along * shaped
+
+
+def _limits(args: Sequence[Any], named: Mapping[str, Any]) -> tuple[float, float]:
+    """Return between what a hard tangent is a line."""
+    given = {**dict(zip(("input", "min_val", "max_val"), args, strict=False)), **named}
+    return given.get("min_val", -1.0), given.get("max_val", 1.0)
 
 
 def _moves(value: Any) -> bool:
