@@ -73,7 +73,8 @@ def image_folder(path: str | Path) -> ImageSource:
     ----------
     path : str or Path
         The folder. The classes are its folders in the order of their names, numbers in them read
-        as numbers; with a ``labels.tsv`` or ``labels.csv`` in it, see `image_table`.
+        as numbers; with a ``labels.tsv`` or ``labels.csv`` in it, see `image_table`. Hidden
+        files and folders, whose names begin with a dot, are left out.
 
     Raises
     ------
@@ -84,7 +85,10 @@ def image_folder(path: str | Path) -> ImageSource:
     for table in ("labels.tsv", "labels.csv"):
         if (home / table).is_file():
             return image_table(home / table)
-    rooms = sorted((one for one in home.iterdir() if one.is_dir()), key=_natural)
+    if not home.is_dir():
+        raise InputError(f"images: no folder {home}")
+    shown = (one for one in home.iterdir() if one.is_dir() and not one.name.startswith("."))
+    rooms = sorted(shown, key=_natural)
     found = [(file, number) for number, room in enumerate(rooms) for file in _files(room)]
     if not found:
         rooms, found = [], [(file, -1) for file in _files(home)]
@@ -102,12 +106,13 @@ def image_table(path: str | Path) -> ImageSource:
     path : str or Path
         ``.tsv`` or ``.csv`` with a header: the file, relative to the table, in a column called
         path, file, filename or image; the class in one called label, class_index, class, target
-        or wnid, as a number from 0 or as a name. Names are numbered in their order.
+        or wnid, as a number from 0 or as a name; nothing, or -1 beside numbers, where it is not
+        known. Names are numbered in their order.
 
     Raises
     ------
     InputError
-        If the columns are not there or the table is empty.
+        If the columns are not there, the table is empty, or numbers stand beside names.
     """
     table = Path(path)
     tab = "\t" if table.suffix == ".tsv" else ","
@@ -130,10 +135,22 @@ def image_table(path: str | Path) -> ImageSource:
     names = [row[file] for row in rows]
     files = [table.parent / name for name in names]
     said = [(row[label] or "").strip() for row in rows] if label else [""] * len(rows)
-    if all(re.fullmatch(r"\d+", one) for one in said):
-        return _of_files(files, names, [int(one) for one in said], [])
+    if all(re.fullmatch(r"[0-9]{1,9}|-1|", one) for one in said):
+        return _of_files(files, names, [int(one or -1) for one in said], [])
+    _refuse_numbers(table, said)
     known = sorted(set(said) - {""}, key=lambda one: _natural(Path(one)))
     return _of_files(files, names, [known.index(s) if s else -1 for s in said], known)
+
+
+def _refuse_numbers(table: Path, said: list[str]) -> None:
+    """Refuse classes that are numbers in part, which would be numbered anew as if names."""
+    numbers = [one for one in said if re.fullmatch(r"[-+]?[0-9]+(\.[0-9]*)?", one)]
+    if numbers:
+        other = next((one for one in said if one and one not in numbers), "")
+        raise InputError(
+            f"images {table}: class {numbers[0]!r}{f' beside {other!r}' if other else ''}; write "
+            "whole numbers from 0 (-1 where it is not known), or names, for all images"
+        )
 
 
 def image_arrays(images: Any, labels: npt.ArrayLike | None = None) -> ImageSource:
@@ -207,7 +224,7 @@ def _labels(labels: npt.ArrayLike, count: int) -> npt.NDArray[np.int64]:
 
 def _files(folder: Path) -> list[Path]:
     found = (one for one in folder.iterdir() if one.suffix.lower() in _ENDINGS and one.is_file())
-    return sorted(found, key=_natural)
+    return sorted((one for one in found if not one.name.startswith(".")), key=_natural)
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

@@ -14,7 +14,7 @@ from torch import nn
 from retinacodec.classification import classify, wilson
 from retinacodec.classifiers import classifier
 from retinacodec.errors import InputError
-from retinacodec.image_files import open_images
+from retinacodec.image_files import image_folder, open_images
 from retinacodec.preprocessing import Preprocess
 
 PLAIN = Preprocess(None)
@@ -171,3 +171,43 @@ def test_what_cannot_be_used_is_refused(circuit, tmp_path):
         circuit.model.conv.weight.fill_(float("nan"))
     with pytest.raises(InputError, match="check the weights"):
         classify(circuit, picture(1)[None], progress=False)
+
+
+@pytest.fixture
+def three(tmp_path):
+    """Three pictures in a folder, and what writes their table."""
+    for name in "abc":
+        Image.fromarray(np.zeros((3, 5, 3), np.uint8)).save(tmp_path / f"{name}.png")
+
+    def write(*labels):
+        rows = [f"{name}.png\t{label}" for name, label in zip("abc", labels, strict=True)]
+        text = "\ufeff" + "\r\n".join(["path\tlabel", *rows]) + "\r\n"
+        (tmp_path / "labels.tsv").write_bytes(text.encode())
+        return open_images(tmp_path)
+
+    return write
+
+
+@pytest.mark.parametrize("unknown", ["", "-1"])
+def test_numbers_of_classes_stay_where_one_is_not_known(three, unknown):
+    source = three("3", "12", unknown)
+    assert source.labels.tolist() == [3, 12, -1]
+    assert source.classes == ()
+
+
+@pytest.mark.parametrize("odd", ["1.0", "cat", "-2", "9" * 30])
+def test_classes_are_numbers_or_names_and_not_both(three, odd):
+    with pytest.raises(InputError, match="whole numbers from 0"):
+        three("3", "12", odd)
+
+
+def test_hidden_files_and_folders_are_no_classes(tmp_path):
+    for room in (".cache", "cat", "dog"):
+        (tmp_path / room).mkdir()
+        Image.fromarray(np.zeros((3, 5, 3), np.uint8)).save(tmp_path / room / "x.png")
+        (tmp_path / room / "._x.png").write_bytes(b"left by a copy")
+    source = open_images(tmp_path)
+    assert source.classes == ("cat", "dog")
+    assert source.labels.tolist() == [0, 1]
+    with pytest.raises(InputError, match="no folder"):
+        image_folder(tmp_path / "gone")
