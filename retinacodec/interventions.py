@@ -295,11 +295,11 @@ class _Hooks:
         self.calls += 1
         view = self.tap.by_channel(self.module, values)
         chosen = chosen_channels(self.action.channels, view.shape[1], self.action.layer)
-        keep = torch.ones(view.shape[1], dtype=view.dtype, device=view.device)
-        keep[chosen] = 0
+        keep = torch.ones(view.shape[1], dtype=torch.bool, device=view.device)
+        keep[chosen] = False
         keep = keep.view(1, -1, *[1] * (view.ndim - 2))
         new = self.action.how(view, self.counted(len(view)))
-        mixed = view * keep + new * (1 - keep)
+        mixed = torch.where(keep, view, new)
         axis = self.tap.axis_in(self.module, values)
         back = mixed.movedim(1, axis)
         return back if self.tap.heads is None else back.flatten(axis, axis + 1)

@@ -25,6 +25,7 @@ from retinacodec.samples import Samples
 __all__ = ["Resumed"]
 
 _BATCH = 128
+_GIVING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -246,20 +247,38 @@ def _before(
     return names[first[0]], tuple(outer)
 
 
+class _Giver:
+    """What a module does while threads give results in its place, each its own."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.own, self.usual = module.__dict__.get("forward"), module.forward
+        self.results: dict[int, Any] = {}
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        found = self.results.get(threading.get_ident(), self)
+        return self.usual(*inputs, **named) if found is self else found
+
+
 @contextlib.contextmanager
 def _giving(module: nn.Module, result: Tensor) -> Iterator[None]:
     """Let a module give a result at once, to this thread alone."""
-    thread, own = threading.get_ident(), module.__dict__.get("forward")
-    usual = module.forward
-
-    def forward(*inputs: Any, **named: Any) -> Any:
-        return result if threading.get_ident() == thread else usual(*inputs, **named)
-
-    module.__dict__["forward"] = forward
+    thread = threading.get_ident()
+    with _GIVING:
+        giver = module.__dict__.get("forward")
+        if not isinstance(giver, _Giver):
+            giver = module.__dict__["forward"] = _Giver(module)
+        earlier = giver.results.get(thread, giver)
+        giver.results[thread] = result
     try:
         yield
     finally:
-        if own is None:
-            del module.__dict__["forward"]
-        else:
-            module.__dict__["forward"] = own
+        with _GIVING:
+            if earlier is giver:
+                del giver.results[thread]
+            else:
+                giver.results[thread] = earlier
+            if not giver.results:
+                if giver.own is None:
+                    del module.__dict__["forward"]
+                else:
+                    module.__dict__["forward"] = giver.own

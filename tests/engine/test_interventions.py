@@ -353,3 +353,23 @@ def test_channels_of_a_mode_are_its_largest_plain_values():
     ):
         with pytest.raises(InputError, match=message):
             call()
+
+
+class Inverse(nn.Module):
+    """Gives 1 / x, infinite where x is 0."""
+
+    def forward(self, x):
+        return 1 / x
+
+
+def test_what_is_replaced_leaves_nothing_behind():
+    """A value that is infinite, replaced or kept, is neither NaN nor carried over."""
+    circuit = rc.Circuit(
+        nn.Sequential(Inverse(), nn.Flatten()), ["0"], sample="image", output="class"
+    )
+    given = np.ones((1, 2, 1, 1), np.float32)
+    given[0, 0] = 0
+    silent = predict_under(circuit, given, Intervention("0", [0]))
+    assert silent.values.tolist() == [[0.0, 1.0]]
+    other = predict_under(circuit, given, Intervention("0", [1], Scale([1.0, 2.0])))
+    assert other.values.tolist() == [[np.inf, 2.0]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from torch import nn
 
 import retinacodec as rc
 from retinacodec.interventions import Intervention, Resample, Scale, predict_under
-from retinacodec.resuming import Resumed
+from retinacodec.resuming import Resumed, _giving
 from retinacodec.samples import rows_for
 from retinacodec.schema import make_stimulus
 
@@ -102,3 +104,34 @@ def test_movies_resume_too():
     action = Intervention("conv2", [1], Scale(2.0))
     expected = predict_under(circuit, movie, action).values
     np.testing.assert_allclose(resumed.outputs([action]), expected, rtol=1e-5)
+
+
+def test_threads_that_resume_at_once_leave_each_others_layers_alone():
+    """The first to begin is also the first to end, while the other still runs."""
+    module, ones = nn.Linear(1, 1), torch.ones(1, 1)
+    steps = [threading.Event() for _ in range(3)]
+    seen = []
+
+    def second():
+        steps[0].wait(10)
+        with _giving(module, 2 * ones):
+            steps[1].set()
+            steps[2].wait(10)
+            seen.append(float(module(ones)))
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    with _giving(module, ones):
+        steps[0].set()
+        assert steps[1].wait(10)
+        seen.append(float(module(ones)))
+    steps[2].set()
+    thread.join(10)
+    assert seen == [1.0, 2.0]
+    assert "forward" not in module.__dict__
+    with pytest.raises(RuntimeError, match="odd"), _giving(module, ones):
+        with _giving(module, 3 * ones):
+            assert float(module(ones)) == 3
+        assert float(module(ones)) == 1
+        raise RuntimeError("odd")
+    assert "forward" not in module.__dict__
