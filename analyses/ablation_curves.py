@@ -53,7 +53,7 @@ def ablation_curves(
     images : array (image, channel, y, x)
         Preprocessed images; better not those that the rankings come from.
     labels : array_like (image,)
-        Class of each image: the position of its output.
+        Class of each image: the position of its output, from 0.
     rankings : mapping of str to mapping of str to xarray.DataArray (class, channel)
         For each way of choosing channels and each layer how much they weigh for a class. With
         several layers their channels are taken away together.
@@ -135,7 +135,19 @@ def top_correct(outputs: Array, classes: Array, top: int) -> npt.NDArray[np.bool
         Positions of the classes.
     top : int
         How many of the strongest count; a class that ties with them counts only if it comes first.
+
+    Raises
+    ------
+    InputError
+        If a class is no position of an output.
     """
+    count = outputs.shape[1]
+    if classes.size and not (classes.min() >= 0 and classes.max() < count):
+        wrong = classes[(classes < 0) | (classes >= count)][0]
+        raise InputError(
+            f"labels: class {wrong} of {count} outputs, numbered from 0; leave out images whose "
+            "class is not known"
+        )
     own = outputs[np.arange(len(classes)), classes]
     ahead = (outputs > own[:, None]).sum(axis=1)
     tied = (outputs == own[:, None]) & (np.arange(outputs.shape[1]) < classes[:, None])
@@ -246,6 +258,8 @@ def _check(
     problems.require(
         fits, f"labels: expected whole numbers ({images},), got {classes.dtype} {classes.shape}"
     )
+    known = not fits or not classes.size or int(classes.min()) >= 0
+    problems.require(known, "labels: expected 0 or more; leave out images of no known class")
     for name, layer in ((name, layer) for name in rankings for layer in layers):
         weights = rankings[name][layer]
         whole = set(weights.dims) == {"class", "channel"} and bool(np.isfinite(weights).all())

@@ -37,7 +37,8 @@ class ShiftedMasks:
     Parameters
     ----------
     shifts : int, default 200
-        Number of shifts drawn, with repetition.
+        Number of shifts drawn, with repetition; where there are no more different ones, each
+        once, so that no p-value is smaller than they allow.
     least : int, default 1
         Smallest shift in either direction, frames (or images): at least as long as masks and
         concepts are correlated with themselves. A quarter of the frames where there are too few.
@@ -54,7 +55,9 @@ class ShiftedMasks:
         """Yield orders of so many frames."""
         least = min(self.least, max(1, images // 4))
         places = np.arange(images)
-        for step in shift_steps(images, self.shifts, seed=seed, least=least):
+        steps = shift_steps(images, self.shifts, seed=seed, least=least)
+        every = np.arange(max(least, 1), images - least + 1)[: images - 1]
+        for step in steps if every.size > self.shifts else every:
             yield (places + step) % images
 
 

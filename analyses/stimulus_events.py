@@ -73,8 +73,9 @@ def stimulus_events(
 
     Notes
     -----
-    With the mean contrast L of a region and thresholds of `EventRules`; all but omissions use
-    the frame t and those before it:
+    With the mean contrast L of a region and thresholds of `EventRules`; all but flashes and
+    omissions use the frame t and those before it, these also as many later ones as it takes to see
+    that the light went back, or that no flash came:
 
     - ``centre step up / down``, ``surround step up / down``: L changed by at least ``step`` since
       ``step_s`` before. ``full-field step up / down``: so did the mean of the frame, and the

@@ -183,6 +183,13 @@ def test_top_is_that_of_a_sort():
         np.testing.assert_array_equal(top_correct(outputs, classes, top), expected)
 
 
+@pytest.mark.parametrize("wrong", [-1, 3])
+def test_classes_that_no_output_has_are_refused(wrong):
+    """Class -1, "not known", is not the last output."""
+    with pytest.raises(InputError, match=f"class {wrong} of 3"):
+        top_correct(np.eye(3), np.array([0, 1, wrong]), 1)
+
+
 def test_rankings_come_from_the_right_mode_and_channel(planted):
     circuit, images, labels, weights = planted
     atoms = np.zeros((6, 2, 20))

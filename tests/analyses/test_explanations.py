@@ -250,3 +250,18 @@ def test_null_needs_something_to_test_on():
         explain(masks, concepts, metric="iou", level=2.0)
     with pytest.raises(InputError, match="RowSplit"):
         explain(masks, concepts, held_out="blocks")
+
+
+def test_few_shifts_are_each_taken_once_and_bound_the_p_value():
+    """Of 12 frames moved by at least 3, seven orders exist, so that no p is below 1/8."""
+    orders = list(ShiftedMasks(shifts=200, least=3).orders(12, seed=0))
+    assert [int(order[0]) for order in orders] == [3, 4, 5, 6, 7, 8, 9]
+    assert len(list(ShiftedMasks(shifts=5, least=3).orders(12, seed=0))) == 5
+    on = np.zeros((1, 40), bool)
+    on[0, [1, 4, 9, 11, 18, 22, 24, 29, 31, 38]] = True
+    masks = xr.DataArray(on, {"mask": ["m"]}, ("mask", "time"))
+    concepts = xr.DataArray(on, {"concept": ["c"]}, ("concept", "time"))
+    found = explain(masks, concepts, length=1, least=1, held_out=None,
+                    null=ShiftedMasks(least=10, search=True), progress=False)  # fmt: skip
+    assert found.attrs["samples"] == 21
+    assert float(found["p"].squeeze()) == pytest.approx(1 / 22)
