@@ -32,6 +32,7 @@ __all__ = [
 _PLAIN = re.compile(r"[^\s()\"\\]+")
 _TOKEN = re.compile(r'\s*(?:([()])|"((?:[^"\\]|\\.)*)"|([^\s()"\\]+))')
 _WORDS = ("AND", "OR", "NOT")
+_DEEPEST = 100
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,10 @@ def canonical(formula: Formula) -> Formula:
     >>> print(canonical(parse_formula("NOT (NOT b OR NOT a) AND (b OR c)")))
     a AND b
     """
-    return _canonical(formula, positive=True)
+    found = _canonical(formula, positive=True)
+    while (again := _canonical(found, positive=True)) != found:
+        found = again
+    return found
 
 
 def evaluate(
@@ -238,6 +242,8 @@ def parse_formula(text: str) -> Formula:
     And(parts=(Leaf(name='a'), Not(part=Leaf(name='b'))))
     """
     reader = _Reader(_tokens(text), text)
+    if sum(one in (("sign", "("), ("sign", "NOT")) for one in reader.tokens) > _DEEPEST:
+        raise reader.fault(f"more than {_DEEPEST} brackets and NOTs")
     found = reader.either()
     if reader.tokens:
         raise reader.fault(f"unexpected {reader.tokens[0][1]!r}")

@@ -107,3 +107,20 @@ def test_missing_concepts_are_named():
         evaluate(A, {"a": [0, 1]})
     with pytest.raises(InputError, match="no concept 'z'"):
         evaluate_bits(Leaf("z"), pack(np.ones((1, 3), bool)), {"a": 0})
+
+
+def test_what_is_canonical_stays_so():
+    """Forms that became shorter only at the second rewriting."""
+    for text in (
+        'q OR (b AND a) OR NOT "b" OR NOT q',
+        "a OR (b AND q AND NOT q) OR NOT b OR NOT a",
+        "(a OR NOT (b AND c) OR NOT (c OR d)) AND NOT (a AND NOT (a OR (b AND d)))",
+    ):
+        once = canonical(parse_formula(text))
+        assert canonical(once) == once == parse_formula(str(once))
+
+
+@pytest.mark.parametrize("text", ["NOT " * 4000 + "a", "(" * 4000 + "a" + ")" * 4000])
+def test_formulas_too_deep_to_follow_are_refused(text):
+    with pytest.raises(InputError, match="brackets"):
+        parse_formula(text)
