@@ -6,6 +6,7 @@ import importlib
 import sys
 from pathlib import Path
 from typing import Annotated, Any
+from zipfile import BadZipFile
 
 from cyclopts import Parameter
 
@@ -130,13 +131,17 @@ def circuit_from(reference: str) -> Any:
     module, _, name = reference.partition(":")
     if not module or not name:
         raise InputError(f"model: expected .safetensors or module:function, got {reference!r}")
-    sys.path.insert(0, str(Path.cwd()))
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
     try:
         made = getattr(importlib.import_module(module), name)()
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"model: {reference!r} cannot be had: {error}") from error
+    except Exception as error:  # the code is the user's
+        said = (str(error).splitlines() or [""])[0][:150]
+        raise InputError(
+            f"model: {reference!r} cannot be had ({type(error).__name__}: {said})"
+        ) from error
     finally:
-        sys.path.pop(0)
+        sys.path.remove(here)
     if not isinstance(made, Circuit) or made.sample != "image":
         raise InputError(
             f"model: {reference} must return a Circuit with sample='image', got "
@@ -152,7 +157,15 @@ def _images(path: Path) -> tuple[Any, Any]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             return stored["images"], stored["labels"]
-    except (OSError, ValueError, KeyError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        EOFError,
+        TypeError,
+        AttributeError,
+        BadZipFile,
+    ) as error:
         raise InputError(
             f"images: expected an .npz file with 'images' and 'labels', got {path.name}: {error}"
         ) from error

@@ -26,7 +26,7 @@ def load_network(reference: str) -> nn.Module:
         ``"package.module:name"`` or ``"file.py:name"``, where the name is a function or class
         that makes the network without arguments, or the network itself; that code is run. Modules
         are looked for in the current folder too. Or a TorchScript file ``.pt``, which has
-        outputs but no layers that can be reached.
+        outputs but no layers that can be reached; it holds a program, which is run.
 
     Returns
     -------
@@ -87,13 +87,15 @@ def _imported(name: str) -> ModuleType:
 
 
 def _from_file(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(f"network_of_{path.stem}", path)
     if not path.is_file() or spec is None or spec.loader is None:
         raise InputError(f"network: no file {path}")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and pickles look for their module there
     try:
         spec.loader.exec_module(module)
     except Exception as error:
+        del sys.modules[spec.name]
         raise InputError(
             f"network: {path} cannot be run ({type(error).__name__}: {_line(error)})"
         ) from error
