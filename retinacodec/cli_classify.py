@@ -1,4 +1,4 @@
-"""The command for image classifiers: how often they are right, and their blocks by depth."""
+"""The command for image classifiers: how often they are right, their blocks, their modes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from retinacodec.cli_gallery import GALLERY_FILES, write_gallery
 from retinacodec.cli_words import Device, Overwrite, Seed, app
-from retinacodec.errors import InputError
+from retinacodec.errors import Problems
 
 __all__ = ["classify"]
 
@@ -28,6 +29,9 @@ def classify(
     out: Annotated[Path | None, Parameter(help="Folder of predictions and figures.")] = None,
     first: Annotated[int | None, Parameter(help="Only this many images, at random.")] = None,
     depth: Annotated[int, Parameter(help="Images for the depth curves; 0 for none.")] = 0,
+    gallery: Annotated[int, Parameter(help="Images to find modes in; 0 for none.")] = 0,
+    layer: Annotated[str | None, Parameter(help="Layer of the modes; the middle block.")] = None,
+    modes: Annotated[int, Parameter(help="Modes to look for.")] = 5,
     layers: Annotated[tuple[str, ...], Parameter(help="Blocks; found if left out.")] = (),
     skip: Annotated[bool, Parameter(help="Leave out images that are broken.", negative="")] = False,
     batch: Annotated[int, Parameter(help="Images at a time.")] = 32,
@@ -43,17 +47,18 @@ def classify(
     from retinacodec.preprocessing import PREPROCESSES
     from retinacodec.weight_files import load_weights
 
-    if depth and out is None:
-        raise InputError("depth: give --out, the folder of the figure")
-    files = _files(out, depth, overwrite)
+    _check(depth, gallery, modes, layer, out)
+    files = _files(out, depth, gallery, overwrite)
     made = load_network(model)
     if weights is not None:
         load_weights(made, weights)
     way = PREPROCESSES[preprocess]
     way = way if size is None else replace(way, size=size)
     # what has no blocks can still say what it sees
-    asked: Any = layers or (None if depth else ())
+    asked: Any = layers or (None if depth or (gallery and layer is None) else ())
     circuit = classifier(made, asked, preprocess=way, labels=labels)
+    if layer is not None:
+        replace(circuit, layers=(layer,))  # a name that is not there is refused before the work
     source = open_images(images)
     chosen = source if first is None else source.subset(first, seed=seed)
     on_error: Any = "skip" if skip else "raise"
@@ -65,9 +70,25 @@ def classify(
     if depth:
         some = chosen.subset(min(depth, len(chosen)), seed=seed)
         _depth(circuit, some, model, files, on_error, seed, device, overwrite)
+    if gallery:
+        some = chosen.subset(min(gallery, len(chosen)), seed=seed)
+        options = {"layer": layer, "modes": modes, "seed": seed, "device": device}
+        _gallery(circuit, some, model, found, files, overwrite, on_error=on_error, **options)
 
 
-def _files(out: Path | None, depth: int, overwrite: bool) -> dict[str, Path]:
+def _check(depth: int, gallery: int, modes: int, layer: str | None, out: Path | None) -> None:
+    """Raise where figures have no folder, modes too few images, or a layer is named for nothing."""
+    problems = Problems()
+    for name, count in (("depth", depth), ("gallery", gallery)):
+        problems.require(count >= 0, f"{name}: expected a number of images, got {count}")
+        problems.require(not count or out is not None, f"{name}: give --out, the folder of it")
+    few = f"gallery: expected at least {2 * modes} images for {modes} modes, got {gallery}"
+    problems.require(not gallery or gallery >= 2 * modes, few)
+    problems.require(layer is None or gallery > 0, "layer: is of the modes; give --gallery too")
+    problems.raise_as("classify")
+
+
+def _files(out: Path | None, depth: int, gallery: int, overwrite: bool) -> dict[str, Path]:
     """Return the files to be, none of which may be there already."""
     from retinacodec.atomic import check_free
 
@@ -76,6 +97,8 @@ def _files(out: Path | None, depth: int, overwrite: bool) -> dict[str, Path]:
     files = {"predictions": out / "predictions.csv"}
     if depth:
         files |= {"depth": out / "depth.png", "numbers": out / "depth.csv"}
+    if gallery:
+        files |= {name: out / name for name in GALLERY_FILES}
     for path in files.values() if out.exists() else ():
         check_free(path, overwrite)
     return files
@@ -155,3 +178,22 @@ def _depth(
         table.to_dataframe().to_csv(temporary)
     print(files["depth"])
     print(files["numbers"])
+
+
+def _gallery(
+    circuit: Any,
+    source: Any,
+    title: str,
+    seen: Any,
+    files: dict[str, Path],
+    overwrite: bool,
+    **options: Any,
+) -> None:
+    """Find modes in some images, and write the page that shows them."""
+    from retinacodec import analyses
+
+    found = analyses.class_gallery(circuit, source, **options)
+    page = files["gallery.html"]
+    name = Path(title.rpartition(":")[0] or title).name
+    depth = files.get("depth")
+    print(write_gallery(page.parent, seen, found, title=name, depth=depth, overwrite=overwrite))

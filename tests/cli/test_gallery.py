@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,18 @@ def test_the_eight_lines_of_the_main_job_run():
     found = subprocess.run(words, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr[-2000:]
     assert "modes; residual" in found.stdout
+
+
+def test_modes_of_the_shapes_go_with_all_three(tmp_path):
+    words = [sys.executable, GALLERY / "classifier.py", "--out", tmp_path]
+    words += ["--epochs", "6", "--images", "60"]
+    found = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr[-2000:]
+    assert int(found.stdout.split("%")[0]) >= 90
+    modes = re.findall(r"mode \d: (\w+), r = (\S+), p = (\S+)", found.stdout)
+    strong = {name for name, r, p in modes if float(r) > 0.6 and float(p) < 0.01}
+    assert strong == {"disc", "square", "bar"}
+    assert "local maps" in (tmp_path / "gallery.html").read_text(encoding="utf-8")
 
 
 def test_the_eight_lines_stand_in_the_readme():
