@@ -83,7 +83,7 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
         If the file cannot be read or is empty.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"labels {path}: expected text, one class a line ({error})") from error
     names = tuple(line.strip() for line in lines)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
-import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -99,13 +100,22 @@ def _npz(path: Path, dim: str) -> xr.DataArray:
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, RuntimeError, BadZipFile, zlib.error) as error:
         raise RecordingError(path, f"not an .npz of plain arrays: {error}") from error
     coords = {dim: arrays.pop(dim)} if dim in arrays else {}
     if set(arrays) == {"concept", "values"}:
-        arrays = dict(zip(arrays["concept"].astype(str).tolist(), arrays["values"], strict=False))
+        arrays = _named(path, arrays["concept"].astype(str).tolist(), arrays["values"])
     table = [_binary(path, name, values) for name, values in arrays.items()]
     return _made(path, list(arrays), table, dim, coords)
+
+
+def _named(path: Path, names: list[str], values: Array) -> dict[str, Array]:
+    """Return the rows of a table by their names."""
+    if values.ndim != 2 or len(names) != len(values):
+        raise RecordingError(path, f"{len(names)} names for values of shape {values.shape}")
+    if len(set(names)) < len(names):
+        raise RecordingError(path, "two concepts have one name")
+    return dict(zip(names, values, strict=True))
 
 
 def _binary(path: Path, name: str, values: Array) -> Array:

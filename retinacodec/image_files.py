@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import re
-import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -192,7 +193,7 @@ def _archive(path: Path) -> ImageSource:
             held = {
                 name: stored[name] for name in ("images", "labels", "classes") if name in stored
             }
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, RuntimeError, BadZipFile, zlib.error) as error:
         raise InputError(f"images {path}: cannot be read ({error})") from error
     if "images" not in held:
         raise InputError(f"images {path}: expected an array called images")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -20,6 +21,7 @@ __all__ = ["load_weights", "read_weights"]
 _HOMES = ("state_dict", "model_state_dict", "model", "net", "weights")
 _PREFIXES = ("module.", "_orig_mod.")
 _MOST = 5
+_BROKEN = (OSError, ValueError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
@@ -41,8 +43,8 @@ def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
     Raises
     ------
     InputError
-        If the file cannot be read safely, or names and shapes are not those of the network: all
-        that is missing, too many or of another shape in one message.
+        If the file cannot be read safely, or names, shapes and kinds of numbers are not those of
+        the network, such as whole numbers of a quantised one: all in one message.
 
     Notes
     -----
@@ -63,6 +65,14 @@ def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
         if name in state and state[name].shape != wanted[name].shape
     ]
     problems.require(not shapes, f"shapes: {_some(shapes)}")
+    kinds = [
+        f"{name} {state[name].dtype} for {wanted[name].dtype}"
+        for name in wanted
+        if name in state
+        and wanted[name].is_floating_point()
+        and not state[name].is_floating_point()
+    ]
+    problems.require(not kinds, f"numbers without their scale: {_some(kinds)}")
     broken = [
         name
         for name, one in state.items()
@@ -117,7 +127,10 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             f"weights {source.name}: expected tensors by name, got {kind} without; save "
             "model.state_dict()"
         )
-    return {_bare(str(name)): _wide(one) for name, one in found.items()}
+    named = {_bare(str(name)): _wide(one) for name, one in found.items()}
+    if len(named) < len(found):
+        raise InputError(f"weights {source.name}: names are the same without {_PREFIXES}")
+    return named
 
 
 def _pickled(path: Path) -> Any:
@@ -129,7 +142,7 @@ def _pickled(path: Path) -> Any:
             f"weights {path.name}: holds more than tensors and numbers, which is not executed "
             f"({_line(error)}); where you trust it, load it yourself and save model.state_dict()"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # a broken pickle fails in whatever it calls
         raise InputError(f"weights {path.name}: cannot be read ({_line(error)})") from error
 
 
@@ -159,17 +172,19 @@ def _arrays(path: Path) -> dict[str, Tensor]:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: np.asarray(stored[name]) for name in stored.files}
         return {name: torch.from_numpy(one) for name, one in arrays.items()}
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except _BROKEN as error:
         raise InputError(f"weights {path.name}: cannot be read ({_line(error)})") from error
 
 
 def _bare(name: str) -> str:
-    for prefix in _PREFIXES:
-        name = name.removeprefix(prefix)
+    while name.startswith(_PREFIXES):
+        for prefix in _PREFIXES:
+            name = name.removeprefix(prefix)
     return name
 
 
 def _wide(one: Tensor) -> Tensor:
+    one = one if one.layout == torch.strided else one.to_dense()
     short = one.is_floating_point() and one.dtype not in (torch.float32, torch.float64)
     return one.float() if short else one
 

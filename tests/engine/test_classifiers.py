@@ -291,6 +291,8 @@ def test_labels_are_unique_and_read_from_a_file(tmp_path):
     path.write_text("crane\nmaillot\ncrane\n\n")
     circuit = classifier(own(), labels=path)
     assert circuit.outputs == ("crane", "maillot", "crane (2)")
+    path.write_bytes("\ufeffcrane\r\nmaillot \x85 swimsuit\r\nkite\r\n".encode())
+    assert classifier(own(), labels=path).outputs == ("crane", "maillot \x85 swimsuit", "kite")
     path.write_text("")
     with pytest.raises(InputError, match="empty"):
         classifier(own(), labels=path)
