@@ -44,6 +44,7 @@ def class_gallery(
     channels: int = 3,
     rule: Rule | None = None,
     map_rule: Rule | None = None,
+    gain: float = 7.0,
     seed: int = 0,
     on_error: OnError = "raise",
     device: Any = None,
@@ -70,6 +71,8 @@ def class_gallery(
         Of the contributions, as in `retinacodec.contributions`.
     map_rule : Rule, optional
         Of the maps, as in `retinacodec.mode_maps`; local ones if left out.
+    gain : float, default 7.0
+        Of the masks, as in `map_mask`; smaller hides more.
     seed : int, default 0
         Seed of the modes and of the permuted images.
     on_error : {"raise", "skip"}, default "raise"
@@ -126,7 +129,8 @@ def class_gallery(
     places, heights = _strongest(found["loading"].values, best)
     atoms = abs(found["atom"]).max("sign").transpose("mode", "channel").values
     few = min(channels, atoms.shape[1])
-    shown = _Maps(one, values, target, atoms, {"channels": few, "rule": map_rule, "device": device})
+    options = {"channels": few, "rule": map_rule, "device": device, "progress": False}
+    shown = _Maps(one, values, target, atoms, gain, options)
     result["best_image"] = (("mode", "best"), places)
     result["best_loading"] = (("mode", "best"), heights, {"units": "1", "long_name": "loading"})
     result["picture"], result["mask"] = shown.of(places)
@@ -214,10 +218,11 @@ class _Maps:
         images: Array,
         target: TopK,
         atoms: Array,
+        gain: float,
         options: dict[str, Any],
     ) -> None:
         self.circuit, self.images, self.target = circuit, images, target
-        self.atoms, self.options = atoms, options
+        self.atoms, self.gain, self.options = atoms, gain, options
 
     def of(self, places: Array) -> tuple[Any, Any]:
         """Return the variables picture and mask of images (mode, best), 0 where there is none."""
@@ -229,12 +234,10 @@ class _Maps:
                 continue
             atom = self.atoms[mode : mode + 1]
             images = self.images[kept]
-            maps = mode_maps(
-                self.circuit, images, atom, self.target, progress=False, **self.options
-            )
+            maps = mode_maps(self.circuit, images, atom, self.target, **self.options)
             for number, image in enumerate(images):
                 pictures[mode, number] = self._pixels(image)
-                masks[mode, number] = map_mask(maps[number, 0])
+                masks[mode, number] = map_mask(maps[number, 0], gain=self.gain)
         dims = ("mode", "best", "y", "x")
         return ((*dims, "colour"), pictures), (dims, masks)
 

@@ -64,16 +64,20 @@ def classify(
     on_error: Any = "skip" if skip else "raise"
     found = compute(circuit, chosen, batch=batch, on_error=on_error, device=device)
     _say(found)
+    name = Path(model.rpartition(":")[0] or model).name
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         _write_table(found, files["predictions"], overwrite)
     if depth:
         some = chosen.subset(min(depth, len(chosen)), seed=seed)
-        _depth(circuit, some, model, files, on_error, seed, device, overwrite)
+        _depth(circuit, some, name, files, on_error, seed, device, overwrite)
     if gallery:
+        from retinacodec.analyses import class_gallery
+
         some = chosen.subset(min(gallery, len(chosen)), seed=seed)
-        options = {"layer": layer, "modes": modes, "seed": seed, "device": device}
-        _gallery(circuit, some, model, found, files, overwrite, on_error=on_error, **options)
+        options: dict[str, Any] = {"layer": layer, "modes": modes, "seed": seed, "device": device}
+        described = class_gallery(circuit, some, on_error=on_error, **options)
+        print(_page(described, found, name, weights, files, overwrite))
 
 
 def _check(depth: int, gallery: int, modes: int, layer: str | None, out: Path | None) -> None:
@@ -180,20 +184,20 @@ def _depth(
     print(files["numbers"])
 
 
-def _gallery(
-    circuit: Any,
-    source: Any,
-    title: str,
+def _page(
+    gallery: Any,
     seen: Any,
+    name: str,
+    weights: Path | None,
     files: dict[str, Path],
     overwrite: bool,
-    **options: Any,
-) -> None:
-    """Find modes in some images, and write the page that shows them."""
-    from retinacodec import analyses
+) -> Path:
+    """Write the page of the modes; it names the weights by what is in them."""
+    from retinacodec.provenance import file_sha256
 
-    found = analyses.class_gallery(circuit, source, **options)
-    page = files["gallery.html"]
-    name = Path(title.rpartition(":")[0] or title).name
-    depth = files.get("depth")
-    print(write_gallery(page.parent, seen, found, title=name, depth=depth, overwrite=overwrite))
+    inputs = {} if weights is None else {weights.name: file_sha256(weights)}
+    record = {"inputs": inputs} if inputs else {}
+    folder, depth = files["gallery.html"].parent, files.get("depth")
+    return write_gallery(
+        folder, seen, gallery, title=name, depth=depth, record=record, overwrite=overwrite
+    )

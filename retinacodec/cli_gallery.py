@@ -98,7 +98,7 @@ def _summary(seen: xr.Dataset, gallery: xr.Dataset) -> Iterator[Section]:
     left = f", {seen.attrs['left_out']} left out" if seen.attrs["left_out"] else ""
     yield Text(
         f"{seen.sizes['image']} images classified{left}. In {gallery.sizes['image']} images the "
-        f"contributions of the channels of layer {attrs['layer']} to the logit of the class "
+        f"contributions of the channels of “{attrs['layer']}” to the logit of the class "
         f"that the network sees were written as sums of {modes} modes.",
         lead=True,
     )
@@ -136,7 +136,7 @@ def _depth(picture: str | Path | bytes | None) -> Iterator[Section]:
         picture,
         "Hoyer sparsity and participation ratio (medians over images), correlation of excitation "
         "and inhibition, and dimensions that hold most of the variance, of contributions and "
-        "activations of each block; bands are intervals over images (95 %).",
+        "activations of each block; bars are intervals over images (95 %).",
         title="Contributions and activations by depth",
     )
 

@@ -97,6 +97,13 @@ def test_masks_show_the_square_and_nothing_else(circuit, pictures, gallery, rule
             assert not mask[away].any()
 
 
+def test_the_gain_is_that_of_the_masks(circuit, pictures, gallery):
+    options = {"modes": 3, "channels": 1, "gain": 0.5, "progress": False}
+    faint = class_gallery(circuit, image_arrays(pictures[0], pictures[1]), **options)["mask"]
+    assert float(faint.max()) == 0.5
+    np.testing.assert_allclose(gallery["mask"], (14 * faint).clip(0, 1), atol=1e-5)
+
+
 def test_a_mode_active_in_fewer_images_leaves_places_empty(circuit, pictures):
     values, labels, _ = pictures
     kept = np.flatnonzero((labels != 2) | (np.arange(30) < 3))

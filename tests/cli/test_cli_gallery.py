@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.torch import save_file
 
 from retinacodec.analyses import class_gallery
 from retinacodec.classification import classify
@@ -61,6 +63,8 @@ def test_the_page_says_what_the_functions_return(home, tmp_path, capsys):
     net, out = f"{home / 'net.py'}:make", tmp_path / "new"
     (home / "labels.txt").write_text("<red>\ngreen\nblue\n")
     words = ["classify", net, home / "set.npz", "--preprocess", "tf", "--size", "24"]
+    save_file(load_network(net).state_dict(), home / "net.safetensors")
+    words += ["--weights", home / "net.safetensors"]
     words += ["--labels", home / "labels.txt", "--out", out, "--seed", "3", "--depth", "8"]
     words += ["--gallery", "16", "--modes", "3", "--layer", "1"]
     code, said, err = call(capsys, *words)
@@ -76,7 +80,9 @@ def test_the_page_says_what_the_functions_return(home, tmp_path, capsys):
     text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
     assert f"accuracy {format_number(float(seen['accuracy']))}" in text
     assert f"R² of the modes {format_number(wanted.attrs['r2'])}" in text
-    assert "20 images classified. In 16 images the contributions of the channels of layer 1" in text
+    assert "20 images classified. In 16 images the contributions of the channels of “1”" in text
+    digest = hashlib.sha256((home / "net.safetensors").read_bytes()).hexdigest()
+    assert digest in text
     assert page.count("data:image/png;base64,") == 2
     assert "<red>" not in page and "http" not in re.sub(r"http-equiv", "", page)
     table = pd.read_csv(out / "gallery_modes.csv")
