@@ -13,6 +13,7 @@ import xarray as xr
 from retinacodec.circuit import Circuit
 from retinacodec.errors import InputError, Problems
 from retinacodec.interventions import Change, Intervention, Silence, channels_of
+from retinacodec.layer_values import check_channels
 from retinacodec.progress import track
 from retinacodec.resuming import Resumed
 from retinacodec.samples import Images, rows_for
@@ -88,7 +89,8 @@ def ablation_curves(
     Raises
     ------
     InputError
-        If a class has too few images or no ranking, or rankings differ in their layers.
+        If a class has too few images or no ranking, rankings differ in their layers, or in their
+        channels from a layer.
 
     Notes
     -----
@@ -102,6 +104,8 @@ def ablation_curves(
     layers = _layers(rankings)
     samples = rows_for(circuit, images)
     _check(classes, len(samples), rankings, layers, percents, (trials, images_each, top))
+    for name, layer in ((name, layer) for name in rankings for layer in layers):
+        check_channels(circuit, layer, samples, rankings[name][layer].sizes["channel"], name)
     drawn = _Trials.draw(classes, rankings, layers, trials, images_each, seed)
     resumed = Resumed.prepare(circuit, samples, layers, budget_gb=budget_gb)
     change = Silence() if how is None else how

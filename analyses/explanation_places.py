@@ -125,6 +125,7 @@ def line_up(masks: xr.DataArray, concepts: xr.DataArray) -> Places:
     steps = np.diff(image)
     problems.require(bool((steps >= 0).all()), "image: positions of one image must lie together")
     problems.require(bool(names), "there are no concepts")
+    problems.require(len(ours) > 0, "there are no masks")
     problems.raise_as("explain")
     number = np.cumsum(np.concatenate([[0], steps != 0])).astype(np.int64)
     return Places(ours.values, theirs.values, number, _names(ours), names, dim)

@@ -18,6 +18,7 @@ from retinacodec.circuit import Circuit
 from retinacodec.contribute import contributions
 from retinacodec.errors import InputError, Problems
 from retinacodec.interventions import Change, Intervention, Silence, channels_of, intervening
+from retinacodec.layer_values import check_channels
 from retinacodec.nulls import circular_shifts, discoveries, p_value, permutations
 from retinacodec.progress import track
 from retinacodec.resuming import Resumed
@@ -104,6 +105,7 @@ def mode_mode_effects(
     first, second = modes
     rows = rows_for(circuit, samples)
     _check(first, len(rows), share)
+    check_channels(circuit, layers[0], rows, first.sizes["channel"], "modes")
     loadings = _later_loadings(circuit, samples, layers[1], second, target, rule)
     clean = loadings()
     active = _on(first, circuit.sample, on)
@@ -195,6 +197,7 @@ def mode_output_effects(
     """
     rows = rows_for(circuit, samples)
     _check(modes, len(rows), share)
+    check_channels(circuit, layer, rows, modes.sizes["channel"], "modes")
     resumed = Resumed.prepare(circuit, rows, [layer], budget_gb=budget_gb)
     plain = resumed.outputs()
     active = _on(modes, circuit.sample, on)

@@ -17,7 +17,7 @@ from retinacodec.circuit import Circuit
 from retinacodec.errors import InputError, Problems
 from retinacodec.interventions import Change, Intervention, Silence
 from retinacodec.layer_tables import layer_table
-from retinacodec.layer_values import tap_of
+from retinacodec.layer_values import check_channels, tap_of
 from retinacodec.plotting import COLOURS
 from retinacodec.progress import track
 from retinacodec.resuming import Resumed
@@ -158,6 +158,8 @@ def pruning_curves(
     rows = rows_for(circuit, samples)
     classes = None if labels is None else np.asarray(labels)
     _check(orders, layers, shares, classes, len(rows))
+    for name, layer in ((name, layer) for name in orders for layer in layers):
+        check_channels(circuit, layer, rows, orders[name][layer].size, name)
     resumed = Resumed.prepare(circuit, rows, layers, budget_gb=budget_gb)
     change: Any = Silence() if how is None else how
     changes = change if isinstance(change, Mapping) else dict.fromkeys(layers, change)

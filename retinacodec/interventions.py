@@ -162,6 +162,8 @@ def predict_under(
     -----
     `Resample` draws among all samples; what they give is computed without interventions.
     """
+    if batch < 1:
+        raise InputError(f"predict_under: expected a batch of at least 1, got {batch}")
     rows = rows_for(circuit, samples)
     actions = [interventions] if isinstance(interventions, Intervention) else list(interventions)
     where = resolve_device(device, circuit.model)

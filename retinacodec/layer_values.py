@@ -18,7 +18,7 @@ from retinacodec.errors import InputError
 from retinacodec.samples import Images, Samples, rows_for
 from retinacodec.taps import Tap
 
-__all__ = ["layer_values", "mean_over", "pick", "tap_of"]
+__all__ = ["check_channels", "layer_values", "mean_over", "pick", "tap_of"]
 
 
 def layer_values(
@@ -116,6 +116,30 @@ def mean_over(
         total = total + layer_values(circuit, layer, rows, numbers).double().sum(dim=0)
     mean = (total / len(rows)).numpy()
     return Mean(mean if positions else mean.reshape(len(mean), -1).mean(axis=1))
+
+
+def check_channels(circuit: Circuit, layer: str, samples: Samples, count: int, noun: str) -> None:
+    """Raise unless a layer has so many channels.
+
+    Parameters
+    ----------
+    circuit, layer, samples
+        As in `layer_values`; the first sample is looked at.
+    count : int
+        Channels that something is known of.
+    noun : str
+        What that is, for the message.
+
+    Raises
+    ------
+    InputError
+        If the layer has more or fewer channels.
+    """
+    have = layer_values(circuit, layer, samples, [0]).shape[1]
+    if have != count:
+        raise InputError(
+            f"{noun}: {count} channels, layer {layer!r} has {have}; take those of this layer"
+        )
 
 
 def tap_of(circuit: Circuit, layer: str) -> Tap:

@@ -102,6 +102,8 @@ def mode_maps(
     ----------
     Melander et al., ICLR 2026, Figure 7.
     """
+    if batch < 1:
+        raise InputError(f"mode maps: expected a batch of at least 1 image, got {batch}")
     one = replace(circuit, layers=(circuit.layers[0] if layer is None else layer,))
     weights = strongest_channels(atoms, channels, weighted=weighted)
     names = None

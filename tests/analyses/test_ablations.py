@@ -257,6 +257,7 @@ def test_bad_calls(planted):
         ({"rankings": {"random": {"layer": weights}}}, "rename"),
         ({"rankings": {"a": {"layer": weights * np.nan}}}, "finite"),
         ({"rankings": {}}, "same layers"),
+        ({"rankings": {"few": {"layer": weights[:, :7]}}}, "few: 7 channels, layer 'layer' has 20"),
         ({"trials": 0}, "at least 1"),
     ):
         given = {"labels": labels, "rankings": good, "progress": False} | changed

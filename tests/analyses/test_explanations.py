@@ -265,3 +265,10 @@ def test_few_shifts_are_each_taken_once_and_bound_the_p_value():
                     null=ShiftedMasks(least=10, search=True), progress=False)  # fmt: skip
     assert found.attrs["samples"] == 21
     assert float(found["p"].squeeze()) == pytest.approx(1 / 22)
+
+
+def test_no_masks_are_said():
+    masks = xr.DataArray(np.zeros((0, 30), bool), dims=("mask", "image"))
+    concepts = xr.DataArray(np.ones((1, 30), bool), {"concept": ["a"]}, ("concept", "image"))
+    with pytest.raises(InputError, match="no masks"):
+        explain(masks, concepts)

@@ -373,3 +373,8 @@ def test_what_is_replaced_leaves_nothing_behind():
     assert silent.values.tolist() == [[0.0, 1.0]]
     other = predict_under(circuit, given, Intervention("0", [1], Scale([1.0, 2.0])))
     assert other.values.tolist() == [[np.inf, 2.0]]
+
+
+def test_no_batch_is_said(small, images):
+    with pytest.raises(InputError, match="batch"):
+        predict_under(small, images, (), batch=0)
