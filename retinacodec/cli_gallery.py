@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,8 @@ def write_gallery(
 def _summary(seen: xr.Dataset, gallery: xr.Dataset) -> Iterator[Section]:
     """Say in a sentence and a few numbers what was found."""
     attrs, modes = gallery.attrs, gallery.sizes["mode"]
-    again = int((gallery["stability"] > _STABLE).sum())
+    least = max(_STABLE, float(attrs["stability_null"]))
+    again = int((gallery["stability"] > least).sum())
     left = f", {seen.attrs['left_out']} left out" if seen.attrs["left_out"] else ""
     yield Text(
         f"{seen.sizes['image']} images classified{left}. In {gallery.sizes['image']} images the "
@@ -111,16 +113,15 @@ def _summary(seen: xr.Dataset, gallery: xr.Dataset) -> Iterator[Section]:
     residual = f"{attrs['relative_residual']:.0e}"
     note = "Contributions against the change of the logit, median over images."
     numbers.append(KeyNumber("unexplained share of the logit", residual, note=note))
-    note = (
-        f"At most as many as asked for; {again} found again from other seeds (cosine > {_STABLE})."
-    )
+    found = f"{again} found again from other seeds (cosine > {_said(least)})"
+    note = f"At most as many as asked for; {found}."
     numbers.append(KeyNumber("modes", modes, note=note))
     numbers.append(
         KeyNumber(
             "R² of the modes",
             float(attrs["r2"]),
-            low=float(attrs["r2_low"]),
-            high=float(attrs["r2_high"]),
+            low=_known(attrs["r2_low"]),
+            high=_known(attrs["r2_high"]),
             note="Contributions of images held out.",
         )
     )
@@ -177,6 +178,11 @@ def _row(mode: xr.Dataset) -> list[Any]:
         *(float(mode[name]) for name in ("top_correlation", "p", "q", "stability")),
         ", ".join(map(_said, loadings)) or "–",
     ]
+
+
+def _known(value: float) -> float | None:
+    """Return a number, or None where there were too few images for one."""
+    return float(value) if math.isfinite(value) else None
 
 
 def _said(value: float) -> str:

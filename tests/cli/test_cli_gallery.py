@@ -83,6 +83,11 @@ def test_the_page_says_what_the_functions_return(home, tmp_path, capsys):
     assert "20 images classified. In 16 images the contributions of the channels of “1”" in text
     digest = hashlib.sha256((home / "net.safetensors").read_bytes()).hexdigest()
     assert digest in text
+    least = max(0.9, wanted.attrs["stability_null"])
+    again = int((wanted["stability"] > least).sum())
+    assert f"{again} found again from other seeds (cosine &gt; {least:.2f})" in text
+    # too few images for an interval of R2: none is said
+    assert np.isnan(wanted.attrs["r2_low"]) and "– to –" not in text
     assert page.count("data:image/png;base64,") == 2
     assert "<red>" not in page and "http" not in re.sub(r"http-equiv", "", page)
     table = pd.read_csv(out / "gallery_modes.csv")
