@@ -184,7 +184,8 @@ def draw_interneuron_trace(
               label="model unit, scaled")  # fmt: skip
     else:
         trace(ax, time[inside], values[inside], colour=COLOURS.quiet, label="recorded")
-    ax.set_ylabel(str(recorded.attrs.get("units", "")))
+    unit = str(recorded.attrs.get("units", ""))
+    ax.set_ylabel("" if unit == "1" else unit)
     ax.set_xlabel("time (s)")
     return ax
 
