@@ -14,6 +14,7 @@ from retinacodec.bootstrap import percentiles
 from retinacodec.circuit import Circuit
 from retinacodec.errors import InputError
 from retinacodec.interventions import Change, Intervention, Silence, channels_of
+from retinacodec.layer_values import check_channels
 from retinacodec.resuming import Resumed
 from retinacodec.samples import Images, rows_for
 
@@ -98,6 +99,8 @@ def superclass_ablation(
             f"layer, and direction 'ablate' or 'preserve', got {direction!r}"
         )
     samples = rows_for(circuit, images)
+    for layer, one in weights.items():
+        check_channels(circuit, layer, samples, one.size, "weights")
     resumed = Resumed.prepare(circuit, samples, tuple(weights), budget_gb=budget_gb)
     change: Any = Silence() if how is None else how
     changes = change if isinstance(change, Mapping) else dict.fromkeys(weights, change)

@@ -34,7 +34,8 @@ def ablate(
     """Silence the channels of modes: rates of a retina, or accuracy of a classifier.
 
     A classifier is named as module:function; the function takes nothing and returns a Circuit
-    of images. Its images are an .npz file with 'images' and 'labels'.
+    of images, and its code is run. Its images are an .npz file with 'images' and 'labels'; they
+    serve twice, to choose the mode of each class and to test it.
     """
     from retinacodec.atomic import check_free
     from retinacodec.store import open_result

@@ -245,6 +245,8 @@ def test_superclass_goes_and_others_stay(planted):
     assert kept["change"].sel(top=1, percent=40).values.tolist() == [0.0, -1.0]
     with pytest.raises(InputError, match="outside"):
         superclass_ablation(circuit, images, labels, range(5), {"layer": both})
+    with pytest.raises(InputError, match="3 channels, layer 'layer' has 20"):
+        superclass_ablation(circuit, images, labels, [1, 4], {"layer": both[:3]})
 
 
 def test_bad_calls(planted):
