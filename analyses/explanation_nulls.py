@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from retinacodec.errors import InputError
-from retinacodec.nulls import permutations, shift_steps
+from retinacodec.nulls import different_steps, permutations
 
 __all__ = ["MaskNull", "PermutedImages", "ShiftedMasks"]
 
@@ -55,9 +55,7 @@ class ShiftedMasks:
         """Yield orders of so many frames."""
         least = min(self.least, max(1, images // 4))
         places = np.arange(images)
-        steps = shift_steps(images, self.shifts, seed=seed, least=least)
-        every = np.arange(max(least, 1), images - least + 1)[: images - 1]
-        for step in steps if every.size > self.shifts else every:
+        for step in different_steps(images, self.shifts, seed=seed, least=max(least, 1)):
             yield (places + step) % images
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ __all__ = [
     "Discoveries",
     "NullTest",
     "circular_shifts",
+    "different_steps",
     "discoveries",
     "p_value",
     "permutation_p",
@@ -102,6 +104,22 @@ def shift_steps(
     return np.random.default_rng(seed).integers(least, high, size)
 
 
+def different_steps(frames: int, shifts: int, *, seed: int = 0, least: int = 1) -> Array:
+    """Draw shifts (shift,) as `shift_steps`, but each once where no more than those asked differ.
+
+    With few of them no p-value is then smaller than one over their number and one, which many
+    draws of the same few would pretend; ``least`` is at least 1.
+
+    Examples
+    --------
+    >>> different_steps(10, 200, least=4).tolist()
+    [4, 5, 6]
+    """
+    drawn = shift_steps(frames, shifts, seed=seed, least=least)
+    every = np.arange(max(least, 1), frames - max(least, 1) + 1)
+    return drawn if every.size > shifts else every
+
+
 def circular_shifts(
     series: npt.ArrayLike, shifts: int, *, seed: int = 0, least: int = 1, together: bool = True
 ) -> Iterator[Array]:
@@ -115,7 +133,8 @@ def circular_shifts(
     series : array_like (time, ...)
         Series; the end is joined to the start.
     shifts : int
-        Number of shifts.
+        Number of shifts; moved together by at least a frame, each different one once where there
+        are no more, see `different_steps`.
     seed : int, default 0
         Seed of the shifts.
     least : int, default 1
@@ -140,7 +159,8 @@ def circular_shifts(
     """
     values = np.asarray(series)
     columns = None if together else values.shape[1]
-    steps = shift_steps(len(values), shifts, seed=seed, least=least, columns=columns)
+    draw = different_steps if together and least else partial(shift_steps, columns=columns)
+    steps = draw(len(values), shifts, seed=seed, least=least)
     frames = np.arange(len(values))
     for step in steps:
         if together:

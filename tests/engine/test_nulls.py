@@ -222,3 +222,10 @@ def test_few_of_the_discoveries_are_false():
         found = discoveries(p, 0.2).found
         shares.append(found[20:].sum() / max(found.sum(), 1))
     assert np.mean(shares) == pytest.approx(0.2 * 0.8, abs=0.03)
+
+
+def test_few_shifts_are_each_taken_once():
+    """Eleven ways to move 60 frames by 25 at least: the least p is 1/12 however many are asked."""
+    moved = [int(one[0]) for one in circular_shifts(np.arange(60), 500, least=25)]
+    assert moved == list(range(25, 36))
+    assert len(list(circular_shifts(np.arange(60), 10, least=25))) == 10
