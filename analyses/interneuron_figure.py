@@ -184,8 +184,7 @@ def draw_interneuron_trace(
               label="model unit, scaled")  # fmt: skip
     else:
         trace(ax, time[inside], values[inside], colour=COLOURS.quiet, label="recorded")
-    unit = str(recorded.attrs.get("units", ""))
-    ax.set_ylabel("" if unit == "1" else unit)
+    ax.set_ylabel(str(recorded.attrs.get("units", "")).removeprefix("1"))
     ax.set_xlabel("time (s)")
     return ax
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from retinacodec.cli_words import Overwrite, Seed, app, write_result
+from retinacodec.cli_words import Overwrite, Seed, app, read_movie, write_result
 from retinacodec.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ __all__ = ["explain"]
 @app.command
 def explain(
     modes: Annotated[Path, Parameter(help="Modes, or masks of your own (.zarr, .nc).")],
-    concepts: Annotated[Path, Parameter(help="Concepts by frame or image (.csv, .npz, .zarr).")],
+    concepts: Annotated[Path, Parameter(help="Concepts (.csv, .npz, .zarr), or a movie.")],
     *,
     out: Annotated[Path, Parameter(help="The table (.csv), or the result (.zarr, .nc).")],
     figure: Annotated[Path | None, Parameter(help="Also draw it (.png, .pdf, .svg).")] = None,
@@ -38,7 +38,11 @@ def explain(
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Say by formulas over named concepts when each mode is on, and how far that holds."""
+    """Say by formulas over named concepts when each mode is on, and how far that holds.
+
+    Concepts of a movie (.nwb, or a stored stimulus) are its events: steps of light, contrast,
+    image switches, motion and the like, each 0 to 50, 50 to 100 and 100 to 150 ms ago.
+    """
     from retinacodec import analyses
     from retinacodec.atomic import check_free
 
@@ -92,11 +96,36 @@ def _masks(path: Path, threshold: float, within: int) -> xr.DataArray:
     return mode_masks(found, threshold=threshold, within=within)
 
 
+def _movie(path: Path) -> xr.Dataset | None:
+    """Return the stimulus of a file, or None for a table of concepts."""
+    import xarray as xr
+
+    from retinacodec.store import open_result
+
+    if path.suffix == ".nwb":
+        return read_movie(path)
+    if path.suffix not in (".zarr", ".nc"):
+        return None
+    found = open_result(path)
+    is_movie = isinstance(found, xr.Dataset) and found.attrs.get("kind") == "stimulus"
+    return found if is_movie else None
+
+
+def _events(movie: xr.Dataset) -> xr.DataArray:
+    """Return the events of a movie at several lags, as concepts."""
+    from retinacodec import analyses
+    from retinacodec.analyses.mode_explanations import LAGS_S
+
+    found = analyses.lagged_events(analyses.stimulus_events(movie), LAGS_S)
+    return found.rename(event="concept") if "event" in found.dims else found
+
+
 def _aligned(path: Path, masks: xr.DataArray, dim: str) -> xr.DataArray:
     """Read concepts and take the frames or images of the masks."""
     from retinacodec.concept_tables import read_concepts
 
-    table = read_concepts(path, dim=dim)
+    shown = _movie(path) if dim == "time" else None
+    table = read_concepts(path, dim=dim) if shown is None else _events(shown)
     count = masks.sizes[dim]
     if table.sizes[dim] == count:
         return table

@@ -13,6 +13,7 @@ from retinacodec import analyses
 from retinacodec.cli import main
 from retinacodec.concept_tables import read_concepts
 from retinacodec.errors import InputError, RecordingError
+from retinacodec.schema import make_stimulus
 
 
 def call(capsys, *words):
@@ -140,3 +141,26 @@ def test_bad_calls_end_in_one_line(capsys, tmp_path, tables):
         assert message in err
         assert len(err.strip().splitlines()) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["short.csv"]
+
+
+@pytest.mark.parametrize("name", ["movie.nc", "movie.nwb"])
+def test_concepts_of_a_movie_are_its_events(capsys, tmp_path, name):
+    shown = np.zeros((600, 24, 24), np.float32)
+    rng = np.random.default_rng(1)
+    shown[:] = np.repeat(rng.choice([-0.5, 0.0, 0.5], 60), 10)[:, None, None]
+    movie = make_stimulus(shown, frame_rate=30, pixel_um=50, name="steps")
+    up = np.diff(shown[:, 0, 0], prepend=0) > 0
+    loading = np.roll(up, 2).astype(float)[:, None]  # a mode that follows steps up by two frames
+    modes = xr.Dataset({"loading": (("time", "mode"), loading)}, {"time": movie["time"]})
+    rc.save(modes, tmp_path / "modes.nc")
+    if name.endswith(".nwb"):
+        rc.write_nwb(tmp_path / name, movie)
+    else:
+        rc.save(movie, tmp_path / name)
+    words = ["--out", tmp_path / "t.csv", "--samples", 20, "--length", 1, "--least", 5]
+    code, _, err = call(capsys, "explain", tmp_path / "modes.nc", tmp_path / name, *words)
+    assert code == 0, err
+    with (tmp_path / "t.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert "step up, 50-100 ms ago" in row["formula"] or "flash" in row["formula"]
+    assert float(row["score"]) > 0.4
