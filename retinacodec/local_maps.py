@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,6 +44,7 @@ def mode_maps(
     layer: str | None = None,
     channels: int | None = 3,
     weighted: bool = False,
+    signs: bool = True,
     rule: Rule | None = None,
     batch: int = 8,
     device: str | torch.device | None = None,
@@ -68,6 +69,10 @@ def mode_maps(
         How many channels of each atom count, those with the largest values; None for all.
     weighted : bool, default False
         Weight channels by their value in the atom over its largest; else all alike.
+    signs : bool, default True
+        Split maps by the sign of the interneurons' own contributions, for one product of the
+        Jacobian forth and a second one back. False gives their sum from a single product, in less
+        than two gradient passes.
     rule : Rule, optional
         Take the maps along a path from a baseline, see `retinacodec.input_maps`; the local ones
         at the image if left out.
@@ -80,7 +85,7 @@ def mode_maps(
 
     Returns
     -------
-    xarray.DataArray (image, mode, sign, channel, y, x)
+    xarray.DataArray (image, mode[, sign], channel, y, x)
         Contribution of each pixel through the interneurons of each mode, split by the sign of the
         interneurons' own contributions, in units of the target.
 
@@ -121,9 +126,10 @@ def mode_maps(
             device=device,
             progress=progress,
         )
+        found = found if signs else found.sum("sign", keep_attrs=True)
         moved = found.rename(group="mode").rename("mode_map").assign_attrs(said)
         return moved if names is None else moved.assign_coords(mode=names)
-    job = _Local.prepare(one, images, target, weights, device)
+    job = _Local.prepare(one, images, target, weights, device, signs=signs)
     with evaluating(circuit.model, job.device):
         starts = range(0, len(job.samples), batch)
         parts = [
@@ -175,16 +181,24 @@ class _Local:
     target: Target
     weights: Tensor
     device: torch.device
+    signs: bool
 
     @classmethod
     def prepare(
-        cls, circuit: Circuit, images: Images, target: Target, weights: Array, device: Any
+        cls,
+        circuit: Circuit,
+        images: Images,
+        target: Target,
+        weights: Array,
+        device: Any,
+        *,
+        signs: bool,
     ) -> _Local:
         if circuit.sample == "time":
             raise InputError("mode maps: expected a classifier; for movies see input_maps")
         samples, where = rows_for(circuit, images), resolve_device(device, circuit.model)
         values = torch.from_numpy(weights).to(where, samples.frames.dtype)
-        return cls(circuit, samples, target, values, where)
+        return cls(circuit, samples, target, values, where, signs)
 
     @property
     def tap(self) -> Tap:
@@ -192,13 +206,32 @@ class _Local:
         return next(iter(self.circuit.taps.values()))
 
     def compute(self, start: int, stop: int) -> Array:
-        """Return the maps (image, mode, sign, channel, y, x) of some images."""
+        """Return the maps (image, mode[, sign], channel, y, x) of some images."""
         inputs = self.samples.take(start, stop).to(self.device).detach().clone().requires_grad_()
-        hidden, along, slope = self._products(inputs, self.samples.numbers(start, stop))
-        own = slope * along
+        numbers = self.samples.numbers(start, stop)
+        if self.signs:
+            hidden, along, slope = self._products(inputs, numbers)
+            own = slope * along
+            sides = [own <= 0, own > 0]
+        else:
+            hidden, slope = self._slopes(inputs, numbers)
+            sides = [torch.ones_like(slope, dtype=torch.bool)]
+        masks = [
+            slope * mask * side for mask in map(self._mask_of(slope), self.weights)
+            for side in sides
+        ]  # fmt: skip
+        pulled = [
+            torch.autograd.grad(hidden, inputs, mask, retain_graph=number < len(masks) - 1)[0]
+            for number, mask in enumerate(masks)
+        ]
+        maps = torch.stack([inputs.detach() * one for one in pulled], dim=1)
+        return as_numpy(maps.unflatten(1, (len(self.weights), 2)) if self.signs else maps)
+
+    def _mask_of(self, slope: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return the function from weights of channels to weights of interneurons."""
         module = self.circuit.model.get_submodule(self.tap.name)
-        masks = []
-        for weight in self.weights:
+
+        def mask_of(weight: Tensor) -> Tensor:
             mask = torch.zeros_like(slope, memory_format=torch.contiguous_format)
             view = self.tap.by_channel(module, mask)
             if view.shape[1] != len(weight):
@@ -206,17 +239,33 @@ class _Local:
                     f"atoms: {len(weight)} channels, the layer has {view.shape[1]} of them"
                 )
             view.copy_(weight.view(1, -1, *[1] * (view.ndim - 2)).expand_as(view))
-            masks += [slope * mask * (own <= 0), slope * mask * (own > 0)]
-        pulled = [
-            torch.autograd.grad(hidden, inputs, mask, retain_graph=number < len(masks) - 1)[0]
-            for number, mask in enumerate(masks)
-        ]
-        maps = torch.stack([inputs.detach() * one for one in pulled], dim=1)
-        return as_numpy(maps.unflatten(1, (len(self.weights), 2)))
+            return mask
+
+        return mask_of
+
+    def _slopes(self, inputs: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Return activations with their graph and the slopes of the target."""
+        model = self.circuit.model
+        with torch.enable_grad(), tapped(model, self.circuit.taps) as captured:
+            outputs = model(inputs)
+            hidden = self._only_call(captured)
+            score = self._score(outputs, numbers)
+            slope = torch.autograd.grad(score.sum(), hidden, retain_graph=True)[0]
+        return hidden, slope.detach()
+
+    def _only_call(self, captured: Any) -> Tensor:
+        """Return what the layer put out the only time that it ran."""
+        label = self.circuit.layers[0]
+        calls: list[Tensor] = captured[label]
+        if len(calls) != 1:
+            raise InputError(
+                f"layer {label!r} runs {len(calls)} times; take rule=Secant(), which sums them"
+            )
+        return calls[0]
 
     def _products(self, inputs: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return activations with their graph, their derivative along the image, and slopes."""
-        model, label = self.circuit.model, self.circuit.layers[0]
+        model = self.circuit.model
         with (
             torch.enable_grad(),
             forward_ad.dual_level(),
@@ -233,17 +282,13 @@ class _Local:
                 raise InputError(
                     f"mode maps: {str(error).splitlines()[0][:150]}; take rule=Secant()"
                 ) from error
-            calls = captured[label]
-            if len(calls) != 1:
-                raise InputError(
-                    f"layer {label!r} runs {len(calls)} times; take rule=Secant(), which sums them"
-                )
-            hidden, along = forward_ad.unpack_dual(calls[0])
+            tapped_once = self._only_call(captured)
+            hidden, along = forward_ad.unpack_dual(tapped_once)
             score = self._score(outputs, numbers)
-            slope = torch.autograd.grad(score.sum(), calls[0], retain_graph=True)[0]
+            slope = torch.autograd.grad(score.sum(), tapped_once, retain_graph=True)[0]
             slope = forward_ad.unpack_dual(slope).primal.detach()
         along = torch.zeros_like(hidden) if along is None else along.detach()
-        return calls[0], along, slope
+        return tapped_once, along, slope
 
     def _score(self, outputs: Any, numbers: Tensor) -> Tensor:
         """Return the target (image,) of outputs."""
@@ -285,11 +330,11 @@ class _Local:
         """Put names and places to the numbers."""
         return xr.DataArray(
             values,
-            dims=("image", "mode", "sign", "channel", "y", "x"),
+            dims=("image", "mode", *(("sign",) if self.signs else ()), "channel", "y", "x"),
             coords={
                 "image": self.samples.coordinate.values,
                 "mode": np.arange(values.shape[1]) if modes is None else modes,
-                "sign": ("sign", np.asarray(SIGNS)),
+                **({"sign": ("sign", np.asarray(SIGNS))} if self.signs else {}),
             },
             name="mode_map",
             attrs={

@@ -174,14 +174,16 @@ def mode_map(quick: bool) -> None:
             return torch.autograd.grad(model(inputs).amax(dim=1).sum(), inputs)[0]
 
         peer = measure(gradient, repeats=5)
-        rows = {}
+        rows, split = {}, {}
         for place in (0, len(circuit.layers) // 2, len(circuit.layers) - 1):
             layer = circuit.layers[place]
             atoms = _atoms(circuit, layer, images)
 
             asked = (mode_maps, circuit, images, atoms, rc.TopK(1))
             maps = partial(*asked, layer=layer, channels=3, progress=False)
-            rows[layer] = (measure(maps, repeats=5), _loop_error(circuit, layer, atoms, images))
+            split[layer] = measure(maps, repeats=5)
+            whole = measure(partial(maps, signs=False), repeats=5)
+            rows[layer] = (whole, _loop_error(circuit, layer, atoms, images))
         slowest = max(rows, key=lambda one: rows[one][0].cpu_s)
         report(
             "mode_map",
@@ -192,7 +194,15 @@ def mode_map(quick: bool) -> None:
             error=max(error for _, error in rows.values()),
             network=name,
             passes={one: round(took.cpu_s / peer.cpu_s, 2) for one, (took, _) in rows.items()},
+            passes_with_signs={
+                one: round(took.cpu_s / peer.cpu_s, 2) for one, took in split.items()
+            },
         )
+
+
+def _shares(took: dict[str, Measured], peer: Measured) -> dict[str, float]:
+    """Return CPU-seconds of each layer over those of the peer."""
+    return {layer: round(one.cpu_s / peer.cpu_s, 2) for layer, one in took.items()}
 
 
 def _atoms(circuit: rc.Circuit, layer: str, images: torch.Tensor) -> np.ndarray:

@@ -84,6 +84,9 @@ def test_maps_equal_the_loop_over_interneurons(model, images, layer, target):
     assert maps.sel(sign="negative").sum(("channel", "y", "x")).max() <= 0
     one = mode_maps(circuit, images, atoms, target, channels=2, batch=1, progress=False)
     np.testing.assert_allclose(one, maps, atol=1e-12)
+    whole = mode_maps(circuit, images, atoms, target, channels=2, signs=False, progress=False)
+    assert whole.dims == ("image", "mode", "channel", "y", "x")
+    np.testing.assert_allclose(whole, maps.sum("sign"), atol=1e-12)
 
 
 def test_single_precision_is_near(images):
