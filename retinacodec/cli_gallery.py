@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
-
-import xarray as xr
+from typing import TYPE_CHECKING, Any
 
 from retinacodec.report import (
     Figure,
@@ -23,6 +21,9 @@ from retinacodec.report import (
     write_report,
     write_table,
 )
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 __all__ = ["GALLERY_FILES", "write_gallery"]
 
