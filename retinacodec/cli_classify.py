@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from retinacodec.cli_gallery import GALLERY_FILES, write_gallery
 from retinacodec.cli_words import Device, Overwrite, Seed, app
 from retinacodec.errors import Problems
 
@@ -102,6 +101,8 @@ def _files(out: Path | None, depth: int, gallery: int, overwrite: bool) -> dict[
     if depth:
         files |= {"depth": out / "depth.png", "numbers": out / "depth.csv"}
     if gallery:
+        from retinacodec.cli_gallery import GALLERY_FILES
+
         files |= {name: out / name for name in GALLERY_FILES}
     for path in files.values() if out.exists() else ():
         check_free(path, overwrite)
@@ -198,6 +199,8 @@ def _page(
     inputs = {} if weights is None else {weights.name: file_sha256(weights)}
     record = {"inputs": inputs} if inputs else {}
     folder, depth = files["gallery.html"].parent, files.get("depth")
+    from retinacodec.cli_gallery import write_gallery
+
     return write_gallery(
         folder, seen, gallery, title=name, depth=depth, record=record, overwrite=overwrite
     )
